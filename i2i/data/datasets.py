@@ -10,9 +10,21 @@ from typing import TypeVar
 
 from i2i import images
 from i2i.data import folders
-from i2i.data.check import check_labels, judge, remarks, rule, unlabelled
+from i2i.data.check import (
+    Check,
+    LabelFacts,
+    Look,
+    PictureFacts,
+    check_labels,
+    decoded,
+    files_of,
+    judge,
+    look_at,
+    remarks,
+    rule,
+    unlabelled,
+)
 from i2i.data.folders import LeftOut, PairRecord, Split
-from i2i.data.look import Check, LabelFacts, Look, PictureFacts, decoded, files_of, look_at
 from i2i.data.options import MAX_DAMAGED, TOY, DataOptions
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, RawPair, Sampled, is_pair, sample_seed
 from i2i.data.source import Part, Resized, Source, load, prepare_cache
@@ -280,11 +292,9 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     finally:
         patience.cancel()
     if mode != "off":
-        damaged = judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
-        lines = [f"{path}: {reason}" for path, reason in damaged]
-        if lines and options.on_bad == "error":
-            hint = "Use --on-bad skip to train without them."
-            raise InputError(f"{len(lines)} pictures cannot be read:", *folders.listed(lines), hint)
+        lines = judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
+        if options.on_bad == "error":
+            folders.refuse(lines, "pictures cannot be read", "Use --on-bad skip to train without them.")
         _say(*(f"left out: {line}" for line in folders.first_lines(lines)))
         if (whole := len(decoded(list(looks), mode))) < len(looks) and mode == "auto":
             _say(f"checked {whole:,} of {len(looks):,} pictures by decoding them, the headers of the others")

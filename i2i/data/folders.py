@@ -224,12 +224,9 @@ def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord
     lonely = [*_lonely(in_a, in_b, b, left_out), *_lonely(in_b, in_a, a, left_out)]
     if not both:
         raise InputError(f"no picture in {a} has the name of one in {b}:", *listed(lonely))
-    if lonely and pairs == "error":
-        raise InputError(
-            f"{len(lonely)} pictures have no partner:",
-            *listed(lonely),
-            f"Use --pairs intersect to train on the {len(both)} pairs that are complete.",
-        )
+    if pairs == "error":
+        hint = f"Use --pairs intersect to train on the {len(both)} pairs that are complete."
+        refuse(lonely, "pictures have no partner", hint)
     return [PairRecord(in_a[stem], in_b[stem]) for stem in both]
 
 
@@ -366,6 +363,12 @@ def _layout(data: Path) -> str:
     if is_folder(data / "A") and is_folder(data / "B"):
         return "a paired folder (A/, B/): use i2i train pix2pix"
     return ""
+
+
+def refuse(lines: Sequence[str], reason: str, *hints: str) -> None:
+    """Raises `InputError` if there are lines: their number with the reason, the first of them, and hints."""
+    if lines:
+        raise InputError(f"{len(lines)} {reason}:", *listed(lines), *hints)
 
 
 def listed(lines: Sequence[str]) -> list[str]:

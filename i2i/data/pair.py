@@ -185,7 +185,7 @@ class Sampled(ImagePairs):
     ) -> None:
         # imported here, before workers are forked, so that each need not import albumentations again
         from i2i.data.augment import Augmentation
-        from i2i.data.transforms import Transform
+        from i2i.data.source import Transform
 
         self.lists, self.options, self.train, self.make_pair = lists, narrowed(options, DataOptions), train, make_pair
         self.palettes, self.ranges = classes(options), ranges(options)

@@ -13,10 +13,10 @@ from torch import Tensor
 
 from i2i import images
 from i2i.algorithms import ALGORITHMS
-from i2i.algorithms.algorithm import own_options
+from i2i.algorithms.algorithm import AnyAlgorithm, own_options
 from i2i.config import from_mapping, option_names
 from i2i.data import folders
-from i2i.data.folders import PairRecord, Split, by_stem, find_images, listed, without_partner
+from i2i.data.folders import SPLITS, PairRecord, Split, by_stem, find_images, listed, without_partner
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.evaluation.metrics import squared
 from i2i.evaluation.options import EvaluationOptions
@@ -26,7 +26,6 @@ from i2i.urls import real
 BACKGROUND: Literal["white"] = "white"
 """The colour that pictures with transparency are composited on."""
 NO_SPLITS = "a folder without val/ and test/: if the model was trained on it, these are its training pictures"
-_SETS = ("train", "val", "test", "trainA", "trainB", "valA", "valB", "testA", "testB")
 
 
 @dataclass(frozen=True)
@@ -49,6 +48,17 @@ class PictureFiles:
     def __len__(self) -> int:
         return len(self.items)
 
+    def __getitem__(self, index: int) -> Tensor:
+        try:
+            picture, channels = self.picture(index), self.channels
+            if channels in (1, 3):
+                pixels = images.with_channels(picture.composited_on(BACKGROUND).pixels, channels)
+            else:  # for a network that takes alpha, or bands of data
+                pixels = picture.channels(channels)
+        except ImageError as error:
+            raise InputError(f"{self.name(index)}: {error}") from None
+        return _tensor(pixels, self.size)
+
     def picture(self, index: int) -> Picture:
         """As it is in the file. Raises `InputError` naming it."""
         item = self.items[index]
@@ -57,18 +67,6 @@ class PictureFiles:
             return picture if item.half is None else picture.half(item.half)
         except ImageError as error:
             raise InputError(f"{item.path}: {error}") from None
-
-    def __getitem__(self, index: int) -> Tensor:
-        try:
-            picture = images.to_tensor(self._pixels(self.picture(index)))
-        except ImageError as error:
-            raise InputError(f"{self.items[index].path}: {error}") from None
-        return picture if self.size is None else squared(picture, self.size)
-
-    def _pixels(self, picture: Picture) -> Pixels:
-        if self.channels not in (1, 3):  # for a network that takes alpha, or bands of data
-            return picture.channels(self.channels)
-        return images.with_channels(picture.composited_on(BACKGROUND).pixels, self.channels)
 
     def at_size(self, size: int | None) -> "PictureFiles":
         return PictureFiles(self.items, self.channels, size)
@@ -88,14 +86,18 @@ class GeneratedImages:
 
     def __getitem__(self, index: int) -> Tensor:
         pixels = self.pixels[index]
-        picture = images.to_tensor(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels)
-        return picture if self.size is None else squared(picture, self.size)
+        return _tensor(np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels, self.size)
 
     def at_size(self, size: int | None) -> "GeneratedImages":
         return GeneratedImages(self.pixels, size)
 
     def name(self, index: int) -> str:
         return f"picture {index + 1}"
+
+
+def _tensor(pixels: Pixels, size: int | None) -> Tensor:
+    picture = images.to_tensor(pixels)
+    return picture if size is None else squared(picture, size)
 
 
 Pictures = PictureFiles | GeneratedImages
@@ -127,8 +129,9 @@ def matching_pairs(outputs: Path, targets: Path, limit: int | None = None) -> tu
     return [Item(left[stem]) for stem in stems], [Item(right[stem]) for stem in stems]
 
 
-def display_name(path: Path) -> str:
+def display_name(place: Path | str) -> str:
     """The name of a folder, of `.` too."""
+    path = Path(place)
     return path.name if path.name not in ("", "..") else real(path).name or str(path)
 
 
@@ -161,18 +164,20 @@ def open_data(
     """
     if not data.exists():
         raise InputError(f"{data}: no such folder; --data says where the pictures are")
-    source = "ab".index(direction[0])
-    if algorithm in ALGORITHMS and ALGORITHMS[algorithm].single_domain:
+    source, kind = "ab".index(direction[0]), ALGORITHMS.get(algorithm)
+    sides = any((data / f"{split}{side}").is_dir() for split in SPLITS for side in "AB")
+    separate = data.is_file() or sides or all((data / side).is_dir() for side in "AB")
+    if kind and kind.single_domain:
         found = _coloured(data, options)
-    elif not _is_data_set(data):
+    elif not separate and not any((data / split).is_dir() for split in SPLITS):
         if options.split is not None:
             raise UsageError(f"split = {options.split!r}: {data} is a folder of pictures, which has no splits")
         found = EvaluationData(str(data), pictures_in(data, options.max_pictures))
-    elif not _has_sides(data) and _takes_one_domain(algorithm, config or {}):
+    elif not separate and not _inner_sides(data) and kind and _takes_one_domain(kind, config or {}):
         if (folder := _split_folder(data, options)) is None:
-            raise no_pictures(data, _splits(options))
+            raise _no_pictures(data, _splits(options))
         found = EvaluationData(str(folder), pictures_in(folder, options.max_pictures))
-    elif _is_paired(data, algorithm, options.unpaired):
+    elif not options.unpaired and (not sides or (kind and kind.paired)):
         found = _paired(data, source, options)
     else:
         found = _unpaired(data, source, options)
@@ -180,6 +185,21 @@ def open_data(
         return found
     reference = pictures_in(options.reference, options.max_pictures)
     return replace(found, reference=reference, reference_from=str(options.reference))
+
+
+def open_data_of_gan(data: Path, options: EvaluationOptions) -> EvaluationData:
+    """The reference set of a GAN, and held-out pictures, if there are any. Raises `InputError` without a split that was
+    asked for."""
+    limit = options.max_pictures
+    where = options.reference or (data / "train" if (data / "train").is_dir() else data)
+    reference = pictures_in(where, limit) if options.reference else _split_of_one_domain(data, "train", limit)
+    splits: tuple[Split, ...] = (options.split,) if options.split in ("val", "test") else ("val", "test")
+    for split in splits:
+        if held_out := _split_of_one_domain(data, split, limit):
+            return EvaluationData("", [], None, reference, str(where), held_out, str(data / split))
+    if options.split in splits:
+        raise _no_pictures(data, splits)
+    return EvaluationData("", [], reference=reference, reference_from=str(where))
 
 
 def _coloured(data: Path, options: EvaluationOptions) -> EvaluationData:
@@ -191,8 +211,8 @@ def _coloured(data: Path, options: EvaluationOptions) -> EvaluationData:
         items = pictures_in(found, options.max_pictures)
         return EvaluationData(str(found), items, items, items, str(found))
     if options.split in ("val", "test") or (data / "train").is_dir():
-        raise no_pictures(data, _splits(options))
-    items = split_of_one_domain(data, "train", options.max_pictures)
+        raise _no_pictures(data, _splits(options))
+    items = _split_of_one_domain(data, "train", options.max_pictures)
     return EvaluationData(str(data), items, items, items, str(data), note=NO_SPLITS)
 
 
@@ -213,33 +233,30 @@ def _side(record: PairRecord, side: int) -> Item:
 
 def _unpaired(data: Path, source: int, options: EvaluationOptions) -> EvaluationData:
     """Inputs of one domain; outputs should resemble the training pictures of the other."""
-    limit = options.max_pictures
-    inputs_side, outputs_side = "AB"[source], "BA"[source]
+    given, wanted = "AB"[source], "BA"[source]
+
+    def domain(name: str) -> Items:
+        there = (data / name).is_dir()
+        return [Item(path) for path in find_images(data / name)[: options.max_pictures]] if there else []
+
     for split in _splits(options):
-        if inputs := _domain(data / f"{split}{inputs_side}", limit):
-            train = _domain(data / f"train{outputs_side}", limit)
-            held_out = _domain(data / f"{split}{outputs_side}", limit) if split != "train" else []
-            return EvaluationData(
-                str(data / f"{split}{inputs_side}"),
-                inputs,
-                reference=train or held_out or None,
-                reference_from=str(data / f"{'train' if train else split}{outputs_side}"),
-                held_out=(held_out or None) if train else None,
-                held_out_from=str(data / f"{split}{outputs_side}"),
-            )
-    raise no_pictures(data, [f"{split}{inputs_side}" for split in _splits(options)])
+        if inputs := domain(f"{split}{given}"):
+            train, others = f"train{wanted}", f"{split}{wanted}"
+            held_out = domain(others) if split != "train" else []
+            found = EvaluationData(str(data / f"{split}{given}"), inputs, held_out_from=str(data / others))
+            if reference := domain(train):
+                found = replace(found, held_out=held_out or None)
+            reference_from = str(data / (train if reference else others))
+            return replace(found, reference=reference or held_out or None, reference_from=reference_from)
+    raise _no_pictures(data, [f"{split}{given}" for split in _splits(options)])
 
 
-def _domain(folder: Path, limit: int | None) -> list[Item]:
-    return [Item(path) for path in find_images(folder)[:limit]] if folder.is_dir() else []
-
-
-def split_of_one_domain(data: Path, split: Split, limit: int | None) -> list[Item]:
+def _split_of_one_domain(data: Path, split: Split, limit: int | None) -> list[Item]:
     """The pictures of a split of a folder with one domain, whose train split may be the folder itself."""
     return [Item(path) for path in folders.single_domain(data, split)[:limit]]
 
 
-def no_pictures(data: Path, splits: Sequence[str]) -> InputError:
+def _no_pictures(data: Path, splits: Sequence[str]) -> InputError:
     """The error for a data set without any of the folders `splits`."""
     return InputError(f"{data}: no pictures in {' or '.join(f'{s}/' for s in splits)}; --split chooses another part")
 
@@ -252,32 +269,16 @@ def _split_folder(data: Path, options: EvaluationOptions) -> Path | None:
     return next((data / split for split in _splits(options) if (data / split).is_dir()), None)
 
 
-def _takes_one_domain(algorithm: str, config: Mapping[str, Any]) -> bool:
-    """Whether a run of `algorithm` took one folder's pictures; where its options do not say, as by default."""
-    if algorithm not in ALGORITHMS:
-        return False
-    kind = own_options(ALGORITHMS[algorithm])
+def _inner_sides(data: Path) -> bool:
+    """Whether folders in a split separate two domains; without, a picture may hold both side by side."""
+    return any((data / split / side).is_dir() for split in SPLITS for side in "AB")
+
+
+def _takes_one_domain(kind: type[AnyAlgorithm], config: Mapping[str, Any]) -> bool:
+    """Whether a run of an algorithm took one folder's pictures; where its options do not say, as by default."""
+    own = own_options(kind)
     try:
-        options = from_mapping(kind, {name: config[name] for name in option_names(kind) if name in config})
+        options = from_mapping(own, {name: config[name] for name in option_names(own) if name in config})
     except UsageError:
-        options = kind()
-    return ALGORITHMS[algorithm].uses_single_domain(options)
-
-
-def _is_data_set(data: Path) -> bool:
-    both = (data / "A").is_dir() and (data / "B").is_dir()
-    return data.is_file() or both or any((data / name).is_dir() for name in _SETS)
-
-
-def _is_paired(data: Path, algorithm: str, unpaired: bool) -> bool:
-    return not unpaired and (not _unpaired_sides(data) or (algorithm in ALGORITHMS and ALGORITHMS[algorithm].paired))
-
-
-def _unpaired_sides(data: Path) -> bool:
-    return any((data / f"{split}{side}").is_dir() for split in folders.SPLITS for side in "AB")
-
-
-def _has_sides(data: Path) -> bool:
-    """Whether a table or names separate two domains; without, a picture may hold both side by side."""
-    inner = any((data / split / side).is_dir() for split in folders.SPLITS for side in "AB")
-    return data.is_file() or all((data / side).is_dir() for side in "AB") or inner or _unpaired_sides(data)
+        options = own()
+    return kind.uses_single_domain(options)

@@ -7,20 +7,15 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from i2i.data.folders import Split
 from i2i.device import exact_float32
 from i2i.errors import InputError, ModelError, UsageError
-from i2i.evaluation import applicable
 from i2i.evaluation.data import (
     GeneratedImages,
-    Items,
     PictureFiles,
-    Pictures,
     display_name,
     matching_pairs,
-    no_pictures,
+    open_data_of_gan,
     pictures_in,
-    split_of_one_domain,
 )
 from i2i.evaluation.options import (
     CONTENT,
@@ -38,7 +33,7 @@ from i2i.evaluation.options import (
 )
 from i2i.evaluation.result import Evaluation, Measure, Row
 from i2i.evaluation.sliced_wasserstein import patch_count
-from i2i.evaluation.suite import MetricSuite
+from i2i.evaluation.suite import INDICES, MetricSuite, NotApplicable
 from i2i.evaluation.training_log import read_log, run_options, validation_protocol
 from i2i.evaluation.translators import Progress, TranslatorEvaluation, facts
 from i2i.images import to_pixels
@@ -107,17 +102,19 @@ def _evaluate_run(run: Path, data: Path | None, options: EvaluationOptions, prog
 
 
 def _compare_folders(outputs: Path, targets: Path, options: EvaluationOptions) -> Evaluation:
-    pairs = [_open_folders(path, targets, options) for path in (outputs, *map(path_of, options.against))]
-    not_applicable = [applicable.of_folders(a, b, options) for a, b in pairs]
-    applicable.check(options, not_applicable)
-    for a, b in pairs:
-        applicable.check_colours(options, a, b)
-    suite, rows = MetricSuite(options, translating=False), []
-    names = [str(outputs), *options.against] if options.against else [display_name(outputs)]
-    for name, (a, b), skip in zip(names, pairs, not_applicable, strict=True):
-        suite.note(applicable.notes(name, skip, options))
+    """Folders of pictures and their targets, in pairs, or as sets where `unpaired`."""
+    places = {str(outputs) if options.against else display_name(outputs): outputs}
+    places |= {name: path_of(name) for name in options.against}
+    pairs = {name: _open_folders(place, targets, options) for name, place in places.items()}
+    suite = MetricSuite(options, translating=False)
+    not_applicable = {name: _not_applicable(suite, a, b) for name, (a, b) in pairs.items()}
+    suite.admit(not_applicable)
+    for a, b in pairs.values():
+        suite.admit_colours(a, b)
+    rows = []
+    for name, (a, b) in pairs.items():
         about = {"made": name if options.against else str(outputs), "compared with": str(targets)}
-        rows.append(Row(name, _measure_folders(a, b, suite, skip), about))
+        rows.append(Row(name, _measure_folders(a, b, suite, not_applicable[name]), about))
     return Evaluation(rows, suite.protocol)
 
 
@@ -129,9 +126,16 @@ def _open_folders(outputs: Path, targets: Path, options: EvaluationOptions) -> t
     return PictureFiles(a), PictureFiles(b)
 
 
-def _measure_folders(
-    a: PictureFiles, b: PictureFiles, suite: MetricSuite, skip: applicable.NotApplicable
-) -> dict[str, Measure]:
+def _not_applicable(suite: MetricSuite, outputs: PictureFiles, targets: PictureFiles) -> NotApplicable:
+    found = dict.fromkeys(CONTENT, "compares outputs with what a model was given, and two folders have no model")
+    if suite.options.unpaired:
+        return found | dict.fromkeys([*PAIRED, *LABELS], "compares pairs, and --unpaired compares sets")
+    if suite.palette is None:
+        return found | dict.fromkeys(LABELS, suite.no_palette)
+    return found | dict.fromkeys([*PAIRED, *SETS] if suite.hold_indices(outputs, targets) else (), INDICES)
+
+
+def _measure_folders(a: PictureFiles, b: PictureFiles, suite: MetricSuite, skip: NotApplicable) -> dict[str, Measure]:
     options, found = suite.options, dict[str, Measure]()
     if not options.unpaired:
         found |= suite.pairs(a.at_size(options.size), b.at_size(options.size), skip)
@@ -150,37 +154,34 @@ def _evaluate_gans(
     Held-out pictures, of val, else test, unless `split` names one of them, have a row of their own. All are brought to
     the size that the generator makes, unless another is asked for.
     """
-    _check_for_gans(options)
-    samplers = [_load_sampler(model, options) for model in found]
-    reference, where = _reference_of_gans(data, options)
-    held_out, held_out_from = _held_out_of_gans(data, options)
-    applicable.check_colours(options, PictureFiles(reference), PictureFiles(held_out))
-    suite = MetricSuite(replace(options, size=options.size or samplers[0].size))
-    files, count = PictureFiles(reference), min(len(reference), options.max_pictures or MAX_GENERATED)
-    patches = patch_count(count, len(files), *([len(held_out)] if held_out else []))
-
-    def row(name: str, pictures: Pictures, about: dict[str, str]) -> Row:
-        return Row(name, suite.sets(pictures, files, patches=patches), about)
-
-    rows = []
-    for model, sampler in zip(found, samplers, strict=True):
-        progress(f"{model.name}: making {count} pictures, to be compared with the {len(files)} of {where}")
-        pictures = GeneratedImages([to_pixels(sampler(sampler.noise(seed))) for seed in range(count)])
-        about = {"reference": f"{where}, {len(files)} pictures", "noise": f"seeds 0 to {count - 1}"}
-        rows.append(row(model.name, pictures, facts(model.path, sampler.info) | about))
-    if held_out:
-        about = {"data": str(held_out_from)}
-        rows.append(row(f"held-out {display_name(held_out_from)}", PictureFiles(held_out), about))
-    return Evaluation(rows, suite.protocol)
-
-
-def _check_for_gans(options: EvaluationOptions) -> None:
     for name in ("back", "label_model", "palette", "labels_out"):
         if value := getattr(options, name):
             raise UsageError(f"{name} = {str(value)!r}: is for models that translate, and this one makes pictures")
     if options.precision != "fp32":
         raise UsageError(f"precision = {options.precision!r}: pictures are made from noise in fp32 alone")
-    applicable.check(options, [dict.fromkeys([*PAIRED, *CONTENT, *LABELS], NO_INPUT)])
+    samplers = [_load_sampler(model, options) for model in found]
+    pictures = open_data_of_gan(data, options)
+    files, held_out = PictureFiles(pictures.reference or []), PictureFiles(pictures.held_out or [])
+    suite = MetricSuite(replace(options, size=options.size or samplers[0].size))
+    suite.admit({model.name: dict.fromkeys([*PAIRED, *CONTENT, *LABELS], NO_INPUT) for model in found})
+    for model, sampler in zip(found, samplers, strict=True):
+        if sampler.channels == 1:
+            suite.refuse_features(f"{model.name} makes grey pictures")
+    suite.admit_colours(files, held_out)
+    count = min(len(files), options.max_pictures or MAX_GENERATED)
+    patches = patch_count(count, len(files), *([len(held_out)] if len(held_out) else []))
+    rows = []
+    for model, sampler in zip(found, samplers, strict=True):
+        where = pictures.reference_from
+        progress(f"{model.name}: making {count} pictures, to be compared with the {len(files)} of {where}")
+        made = GeneratedImages([to_pixels(sampler(sampler.noise(seed))) for seed in range(count)])
+        about = {"reference": f"{where}, {len(files)} pictures", "noise": f"seeds 0 to {count - 1}"}
+        measures = suite.sets(made, files, patches=patches)
+        rows.append(Row(model.name, measures, facts(model.path, sampler.info) | about))
+    if len(held_out):
+        measures = suite.sets(held_out, files, patches=patches)
+        rows.append(Row(f"held-out {display_name(pictures.held_out_from)}", measures, {"data": pictures.held_out_from}))
+    return Evaluation(rows, suite.protocol)
 
 
 def _load_sampler(model: ModelUnderTest, options: EvaluationOptions) -> Sampler:
@@ -189,25 +190,4 @@ def _load_sampler(model: ModelUnderTest, options: EvaluationOptions) -> Sampler:
         raise UsageError(f"direction = {options.direction!r}: {model.name} has {sampler.info.direction} alone")
     if sampler.channels not in (1, 3):
         raise ModelError(f"{model.path}: makes pictures of {sampler.channels} channels; 1 or 3 are measured")
-    if sampler.channels == 1:
-        applicable.check_features(options, model.name, "makes grey pictures")
     return sampler
-
-
-def _reference_of_gans(data: Path, options: EvaluationOptions) -> tuple[Items, str]:
-    """The reference set of a GAN and its place."""
-    if options.reference is not None:
-        return pictures_in(options.reference, options.max_pictures), str(options.reference)
-    where = data / "train" if (data / "train").is_dir() else data
-    return split_of_one_domain(data, "train", options.max_pictures), str(where)
-
-
-def _held_out_of_gans(data: Path, options: EvaluationOptions) -> tuple[Items, Path]:
-    """Held-out pictures, if there are any, and their place. Raises `InputError` without a split that was asked for."""
-    splits: tuple[Split, ...] = (options.split,) if options.split in ("val", "test") else ("val", "test")
-    for split in splits:
-        if items := split_of_one_domain(data, split, options.max_pictures):
-            return items, data / split
-    if options.split in splits:
-        raise no_pictures(data, splits)
-    return [], data

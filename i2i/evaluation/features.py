@@ -1,14 +1,18 @@
-"""Networks in whose features pictures are compared: Inception for FID, KID and IS, LPIPS, and any for KID.
+"""Networks in whose features pictures are compared, and the distances: Inception for FID, KID, IS and precision, any
+for KID, and LPIPS of pairs.
 
-Their weights come from a file of the user. It is read without running any code in it, and checked against the network.
+Weights come from a file of the user. It is read without running any code in it, and checked against the network. Sets
+are features (N, D) in float64; numbers come with their bootstrap draws, see `metrics`, which `seed` fixes.
 """
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -16,7 +20,18 @@ from torchvision.models import inception as blocks
 
 from i2i.download import download
 from i2i.errors import DownloadError, ModelError, UsageError
-from i2i.evaluation.metrics import Pictures, resized
+from i2i.evaluation.metrics import (
+    Estimate,
+    Pictures,
+    enough,
+    linear,
+    mean,
+    mean_across,
+    mean_of_pairs,
+    of_pairs,
+    resized,
+    weights_of,
+)
 from i2i.files import home, sha256
 from i2i.models import state_dicts
 from i2i.models.state_dicts import StateDict, refuse_nonfinite, refuse_other_shapes
@@ -107,41 +122,47 @@ class Inception(nn.Module):
         return features, features @ self.net.fc.weight.T
 
 
-def _mean_inside(x: Tensor) -> Tensor:
-    return F.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+class _Pooling:
+    """A block of torchvision's with another pooling in its last branch."""
 
-
-class _BlockA(blocks.InceptionA):
-    def _forward(self, x: Tensor) -> list[Tensor]:
-        return [*super()._forward(x)[:-1], self.branch_pool(_mean_inside(x))]
-
-
-class _BlockC(blocks.InceptionC):
-    def _forward(self, x: Tensor) -> list[Tensor]:
-        return [*super()._forward(x)[:-1], self.branch_pool(_mean_inside(x))]
-
-
-class _BlockE(blocks.InceptionE):
+    branch_pool: nn.Module
     takes_maximum = False
 
     def _forward(self, x: Tensor) -> list[Tensor]:
-        pooled = F.max_pool2d(x, kernel_size=3, stride=1, padding=1) if self.takes_maximum else _mean_inside(x)
-        return [*super()._forward(x)[:-1], self.branch_pool(pooled)]
+        if self.takes_maximum:
+            pooled = F.max_pool2d(x, kernel_size=3, stride=1, padding=1)
+        else:
+            pooled = F.avg_pool2d(x, kernel_size=3, stride=1, padding=1, count_include_pad=False)
+        return [*super()._forward(x)[:-1], self.branch_pool(pooled)]  # type: ignore[misc]
+
+
+class _BlockA(_Pooling, blocks.InceptionA): ...
+
+
+class _BlockC(_Pooling, blocks.InceptionC): ...
+
+
+class _BlockE(_Pooling, blocks.InceptionE): ...
 
 
 def load_inception(path: Path) -> tuple[Inception, str]:
     """The network with the weights in a file, on the CPU, and the file's SHA-256.
 
-    Raises `ModelError` if the file holds anything else; no code in it is ever run.
+    The counters of batch norm may be missing: they are not used. Raises `ModelError` if the file holds anything else;
+    no code in it is ever run.
     """
     with torch.device("meta"):
         network = Inception()
-    with _refused(path, _INCEPTION):
-        fill(network.net, read_weights(path))
-        for name, variance in network.net.named_buffers():
-            if name.endswith("running_var") and bool((variance < 0).any()):
+    expected = network.net.state_dict()
+    counters = [name for name in expected if name.endswith("num_batches_tracked")]
+    with _weights_of(path, _INCEPTION) as weights:
+        found = dict.fromkeys(counters, torch.zeros((), dtype=torch.int64)) | weights
+        refuse_other_shapes(_shapes(found), _shapes(expected))
+        for name in found:
+            if name.endswith("running_var") and bool((found[name] < 0).any()):
                 raise ModelError(f"{name} holds a variance below 0")
-    return network.eval(), sha256(path)
+    network.to_empty(device="cpu").net.load_state_dict(found)
+    return network.requires_grad_(False).eval(), sha256(path)
 
 
 def find_inception(file: Path | None, *, fetch: bool = False) -> Path | None:
@@ -171,8 +192,7 @@ def load_lpips(path: Path, device: torch.device | str = "cpu") -> tuple[Lpips, s
         from torchmetrics.functional.image.lpips import _LPIPS
     except ImportError:
         raise UsageError("LPIPS needs torchmetrics: pip install 'i2i[metrics]'") from None
-    with _refused(path, _BACKBONES):
-        weights = read_weights(path)
+    with _weights_of(path, _BACKBONES) as weights:
         kind = _backbone(weights)
         # its own heads, a backbone without weights: it neither fetches nor opens anything of the user's
         network = _LPIPS(pretrained=True, net=kind, pnet_rand=True)
@@ -201,36 +221,127 @@ def _backbone(weights: StateDict) -> Any:
 
 
 @contextmanager
-def _refused(path: Path, expected: str) -> Iterator[None]:
-    """A `ModelError` about the content of a file names the file, and what was expected."""
+def _weights_of(path: Path, expected: str) -> Iterator[StateDict]:
+    """The state dict that torch saved in a file, on the CPU, all finite.
+
+    A `ModelError` about it, raised inside too, names the file and what was expected. The loaders of torchmetrics and
+    torch-fidelity run whatever code is in a file, so they never get to see it.
+    """
     try:
-        yield
+        weights = state_dicts.read(path)
+        refuse_nonfinite(weights)
+        yield weights
     except ModelError as error:
         raise ModelError(f"{path}: {error}; expected {expected}") from None
 
 
-def read_weights(path: Path) -> StateDict:
-    """The state dict that torch saved in a file, on the CPU. Raises `ModelError` for all but dense, finite weights.
-
-    The loaders of torchmetrics and torch-fidelity run whatever code is in the file, so they never get to see it.
-    """
-    weights = state_dicts.read(path)
-    refuse_nonfinite(weights)
-    return weights
-
-
-def fill(network: nn.Module, weights: Mapping[str, Tensor]) -> None:
-    """Load `weights` into a network built on the meta device. Raises `ModelError` for other names or shapes.
-
-    The counters of batch norm may be missing: they are not used.
-    """
-    expected = network.state_dict()
-    counters = [name for name in expected if name.endswith("num_batches_tracked")]
-    found = dict.fromkeys(counters, torch.zeros((), dtype=torch.int64)) | dict(weights)
-    refuse_other_shapes(_shapes(found), _shapes(expected))
-    network.to_empty(device="cpu").load_state_dict(found)
-    network.requires_grad_(False).eval()
-
-
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+NEIGHBOURS = 3  # k of precision and recall
+
+
+def _checked(a: Tensor, b: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
+    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"features of shapes {tuple(a.shape)} and {tuple(b.shape)} cannot be compared")
+    enough(min(len(a), len(b)), least, what)
+    return a.double(), b.double()
+
+
+def fid(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
+    """Fréchet distance of the Gaussians with the sets' means and covariances (Heusel et al. 2017, Eq. 6).
+
+    |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), 0 and up. With Σ = XᵀX, X the centred features of a set over
+    √(n - 1), the last trace is the sum of the singular values of X_a X_bᵀ, which needs no root of a matrix that may be
+    singular. Symmetric. Biased: for small sets it is too large, and numbers from sets of other sizes cannot be
+    compared; the interval, by influences, is of the number for sets of these sizes. Raises `InputError` for one
+    picture.
+    """
+    a, b = _checked(a, b, 2, "FID")
+    centred = [(x - x.mean(dim=0)) / (len(x) - 1) ** 0.5 for x in (a, b)]
+    bases, roots = zip(*(torch.linalg.qr(x) for x in centred), strict=True)
+    left, mixed, right = torch.linalg.svd(roots[0] @ roots[1].T, full_matrices=False)
+    shift = a.mean(dim=0) - b.mean(dim=0)
+    traces = sum(x.square().sum() for x in centred)
+    value = float(shift.square().sum() + traces - 2 * mixed.sum())
+    sides = ((centred[0], bases[0] @ left, shift), (centred[1], bases[1] @ right.T, -shift))
+    return linear(value, [_influences(x, vectors, mixed, away) for x, vectors, away in sides], seed)
+
+
+def _influences(centred: Tensor, vectors: Tensor, mixed: Tensor, away: Tensor) -> Tensor:
+    """dFID / dw of each picture's weight, (n,): through the mean, the trace, and the root of the product.
+
+    `vectors` (n, r) are the singular vectors on the side of the set, `mixed` (r,) the singular values.
+    """
+    n = len(centred)
+    through_mean = 2 * (n - 1) ** 0.5 / n * (centred @ away)
+    found = through_mean + centred.square().sum(dim=1) - vectors.square() @ mixed
+    return found - found.mean()
+
+
+def kid(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
+    """Squared maximum mean discrepancy, unbiased, with the kernel (x·y / D + 1)³ (Bińkowski et al. 2018, Sec. 4).
+
+    It is the estimate from all pictures. The published code takes the mean over random subsets, which has the same
+    expectation and more noise. May be below 0. The draws of the interval leave a picture's pairs with itself out, so
+    that they too are unbiased. Raises `InputError` for one picture.
+    """
+    a, b = _checked(a, b, 2, "KID")
+    of_a, of_b = weights_of(len(a), seed), weights_of(len(b), seed)
+    within = mean_of_pairs(a, _kernel, of_a) + mean_of_pairs(b, _kernel, of_b)
+    return of_pairs(within - 2 * mean_across(a, b, _kernel, of_a, of_b), min(len(a), len(b)))
+
+
+def _kernel(u: Tensor, v: Tensor) -> Tensor:
+    return (u @ v.T / u.shape[1] + 1) ** 3
+
+
+def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> tuple[Estimate, float]:
+    """exp E KL(p(y|x) ‖ p(y)), the mean over `splits` parts of a shuffled set (Salimans et al. 2016, Sec. 4), and the
+    standard deviation of the parts.
+
+    `logits` (N, classes). 1 (all alike) to the number of classes. The order is torch-fidelity's for the same seed. The
+    interval is by influences: more pictures would give more. Raises `InputError` for fewer pictures than parts.
+    """
+    enough(len(logits), splits, f"the Inception Score in {splits} parts")
+    order = torch.from_numpy(np.random.RandomState(seed).permutation(len(logits)))
+    log_p = logits.double()[order].log_softmax(dim=1)
+    ends = [i * len(log_p) // splits for i in range(splits + 1)]
+    scores, influences = [], torch.zeros(len(log_p), dtype=torch.float64)
+    for begin, end in pairwise(ends):
+        part = log_p[begin:end]
+        p = part.exp()
+        entropy = torch.xlogy(p, p.mean(dim=0, keepdim=True))  # 0 for a class that no picture is of
+        divergence = (p * part - entropy).sum(dim=1)
+        scores.append(divergence.mean().exp())
+        influences[order[begin:end]] = scores[-1] * (divergence - divergence.mean()) / (end - begin) / splits
+    found = torch.stack(scores)
+    return linear(float(found.mean()), [influences], seed), float(found.std(unbiased=False))
+
+
+def precision(made: Tensor, real: Tensor, neighbours: int = NEIGHBOURS, seed: int = 0) -> Estimate:
+    """Improved precision, 0 to 1 (Kynkäänniemi et al. 2019, Eqs. 1 and 2).
+
+    The share of `made` inside the manifold of `real`, which is the union of balls around its points, each reaching to
+    the point's k-th neighbour. The interval is over `made`; the manifold stays. Raises `InputError` for fewer than
+    `neighbours` + 1 pictures.
+    """
+    made, real = _checked(made, real, neighbours + 1, f"precision and recall with {neighbours} neighbours")
+    return mean(_covered(made, real, neighbours), seed)
+
+
+def recall(made: Tensor, real: Tensor, neighbours: int = NEIGHBOURS, seed: int = 0) -> Estimate:
+    """Improved recall: the share of `real` inside the manifold of `made`, see `precision`."""
+    return precision(real, made, neighbours, seed)
+
+
+def _covered(points: Tensor, manifold: Tensor, neighbours: int, at_once: int = 1024) -> Tensor:
+    """Which of `points` are inside a ball of `manifold`."""
+    radius = torch.cat([_distances(part, manifold).kthvalue(neighbours + 1).values for part in manifold.split(at_once)])
+    return torch.cat([(_distances(part, manifold) <= radius).any(dim=1) for part in points.split(at_once)])
+
+
+def _distances(x: Tensor, y: Tensor) -> Tensor:
+    # not by the matrix product, in whose rounding a point is not at 0 from itself
+    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")

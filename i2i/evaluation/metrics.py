@@ -1,16 +1,26 @@
-"""The formulas of an evaluation.
+"""The formulas of an evaluation, and how much their numbers would vary with other pictures.
 
 Pairs of pictures, (N, C, H, W) in [-1, 1] → (N,), are compared as intensities in [0, 1]; labels by how many pixels have
-the right class (Long et al. 2015, Sec. 5); sets of pictures by distances of their features, (N, D) in float64, and by
-the diversity of one set. Numbers come with their bootstrap draws, see `bootstrap`, which `seed` fixes. `resized` is the
-one resizer of all measurements: which one it is changes FID by whole units (Parmar et al. 2022).
+the right class (Long et al. 2015, Sec. 5); a set of pictures by its diversity. `features` has the distances of sets.
+`resized` is the one resizer of all measurements: which one it is changes FID by whole units (Parmar et al. 2022).
+
+**Intervals.** A set's pictures are drawn anew, as many, with replacement, 1000 times (Efron 1979); no network runs
+again. The draws follow from the seed and the number of pictures alone, so pictures at the same place of two sets of one
+size are drawn together: pairs stay pairs, and two models with the same inputs are compared on the same pictures. For
+sets that have nothing to do with each other that changes nothing but chance.
+
+A number that is a mean, or a mean over pairs, is computed of each draw. A distance that is biased upward in small sets
+would be biased once more in a draw, which holds fewer different pictures. Its draws are computed from the first-order
+effect of each picture's weight instead (the influence function; Efron 1982, Ch. 6), so that its interval lies around
+the number itself. The interval says how the number varies *for sets of this size*, and nothing of the bias.
 """
 
+import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -18,10 +28,136 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.errors import InputError
-from i2i.evaluation.bootstrap import Estimate, draws, linear, mean, mean_across, mean_of_pairs, of_pairs, weights
 from i2i.images import Pixels
 from i2i.images.palettes import VOID
 from i2i.losses.regularisers import luminance
+
+RESAMPLES = 1000
+LEVEL = 0.95
+ROWS = 256  # of a matrix of all pairs, at once: of all of them memory could run out
+_Z = 1.959963984540054  # standard normal quantile of (1 + LEVEL) / 2
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A number, `resampled` (RESAMPLES,) in float64, None where draws say nothing, and the size of the smallest set."""
+
+    value: float
+    resampled: Tensor | None
+    count: int
+
+    def interval(self) -> tuple[float, float] | None:
+        """The middle 95 % of the draws, their distances from the number widened by √(n / (n - 1)) · t / z.
+
+        Without that, percentiles of few pictures are too narrow (Hesterberg 2015, The American Statistician 69(4),
+        Sec. 4.1 and 5.3): t is Student's quantile of n - 1 degrees of freedom, z the normal one; at n = 10 the factor
+        is 1.22, at n = 100 1.02. Draws without a number (NaN) are passed over. None for one picture, and where the
+        number or all draws are not finite.
+        """
+        if self.resampled is None or self.count < 2:
+            return None
+        tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
+        factor = (self.count / (self.count - 1)) ** 0.5 * student(self.count - 1) / _Z
+        low, high = (self.value + factor * (torch.nanquantile(self.resampled, tails) - self.value)).tolist()
+        return (low, high) if math.isfinite(low) and math.isfinite(high) else None
+
+    @classmethod
+    def of(cls, formula: Callable[..., Any], *numbers: "Estimate") -> "Estimate":
+        """A formula of some numbers, computed draw by draw."""
+        drawn = [number.resampled for number in numbers]
+        resampled = None if any(values is None for values in drawn) else formula(*drawn)
+        return cls(formula(*(number.value for number in numbers)), resampled, min(number.count for number in numbers))
+
+
+def student(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t, within 1 % from 3 degrees of freedom on (Abramowitz & Stegun, 26.7.5)."""
+    z, n = _Z, degrees
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+    )
+    return z + sum(term / n**power for power, term in enumerate(terms, 1))
+
+
+@lru_cache(maxsize=4)
+def draws(count: int, seed: int) -> Tensor:
+    """How often each of `count` pictures is in each draw: (RESAMPLES, count), float64; rows sum to `count`."""
+    random = np.random.RandomState([seed, count])  # whose stream is the same in every NumPy
+    places = random.randint(count, size=(RESAMPLES, count)) + count * np.arange(RESAMPLES)[:, None]
+    counts = np.bincount(places.ravel(), minlength=RESAMPLES * count)
+    return torch.from_numpy(counts.reshape(RESAMPLES, count)).double()
+
+
+def weights_of(count: int, seed: int) -> Tensor:
+    """A row of ones, the set as it is, and then the `draws`."""
+    return torch.cat([torch.ones(1, count, dtype=torch.float64), draws(count, seed)])
+
+
+def of_pairs(values: Tensor, count: int) -> Estimate:
+    """A mean over pairs, one for each row of `weights`. Two pictures are one pair, so no draw differs from it."""
+    return Estimate(float(values[0]), values[1:] if count > 2 else None, count)
+
+
+def mean(values: Tensor, seed: int) -> Estimate:
+    """The mean of a number of each picture, (N,)."""
+    values = values.double()
+    return Estimate(float(values.mean()), draws(len(values), seed) @ values / len(values), len(values))
+
+
+def linear(value: float, influences: Sequence[Tensor], seed: int) -> Estimate:
+    """A number that varies by `influences[k][i]` as the weight of picture i of set k, which is 1, grows."""
+    moved = [(draws(len(u), seed) - 1) @ u.double() for u in influences]
+    return Estimate(value, value + torch.stack(moved).sum(dim=0), min(map(len, influences)))
+
+
+Between = Callable[[Tensor, Tensor], Tensor]
+"""A number of each pair of pictures: (M, D) and (N, D) → (M, N)."""
+
+
+def mean_of_pairs(pictures: Tensor, between: Between, weights: Tensor) -> Tensor:
+    """For each row w of `weights` Σ w_i w_j k_ij / Σ w_i w_j over i ≠ j, the mean over pairs of different pictures.
+
+    k is `between` of the `pictures` (N, D), and symmetric. A picture that was drawn twice makes no pair with itself.
+    NaN for a draw of one picture alone.
+    """
+    total = torch.zeros(len(weights), dtype=torch.float64)
+    for begin, block in _blocks(pictures, pictures, between):
+        some = weights[:, begin : begin + len(block)]
+        total += (some * (weights @ block.T)).sum(dim=1) - some.square() @ block.diagonal(begin)
+    pairs = weights.sum(dim=1).square() - weights.square().sum(dim=1)
+    return torch.where(pairs > 0, total / pairs, torch.nan)
+
+
+def mean_across(a: Tensor, b: Tensor, between: Between, of_a: Tensor, of_b: Tensor) -> Tensor:
+    """For rows v of `of_a` and w of `of_b` Σ v_i w_j k_ij / Σ v_i w_j, the mean over all pairs of a picture of each.
+
+    k is `between` of `a` (M, D) and `b` (N, D); rows of weights sum to M and N.
+    """
+    total = torch.zeros(len(of_a), dtype=torch.float64)
+    for begin, block in _blocks(a, b, between):
+        total += (of_a[:, begin : begin + len(block)] * (of_b @ block.T)).sum(dim=1)
+    return total / (len(a) * len(b))
+
+
+def _blocks(a: Tensor, b: Tensor, between: Between) -> Iterator[tuple[int, Tensor]]:
+    """Rows of the matrix of all pairs, and where they begin."""
+    for begin in range(0, len(a), ROWS):
+        yield begin, between(a[begin : begin + ROWS], b)
+
+
+class Pictures(Protocol):
+    """Pictures (C, H, W) in [-1, 1] by number, such as a list of tensors."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Tensor: ...
+
+
+def enough(count: int, least: int, what: str) -> None:
+    """Raises `InputError` if `what` is undefined for so few pictures."""
+    if count < least:
+        raise InputError(f"{what} is undefined for a set of {count}: at least {least} pictures are needed")
+
 
 WINDOW = 11  # pixels of SSIM's Gaussian window, σ = 1.5
 _SIGMA = 1.5
@@ -90,17 +226,15 @@ def ms_ssim(output: Tensor, target: Tensor) -> Tensor:
 
 def _contrast_structure(a: Tensor, b: Tensor) -> Tensor:
     """Contrast times structure (Wang et al. 2004, Eq. 9 with Eq. 10, C₃ = C₂ / 2), the mean over an image."""
-    from kornia.filters import get_gaussian_kernel1d
+    from kornia.filters import gaussian_blur2d
 
-    taps = get_gaussian_kernel1d(WINDOW, _SIGMA, device=a.device, dtype=a.dtype)[0]
-    rows, columns = (taps.reshape(shape).expand(a.shape[1], 1, -1, -1) for shape in ((1, 1, -1, 1), (1, 1, 1, -1)))
+    def inside(x: Tensor) -> Tensor:
+        edge = WINDOW // 2
+        return gaussian_blur2d(x, WINDOW, (_SIGMA, _SIGMA))[..., edge:-edge, edge:-edge]
 
-    def mean(x: Tensor) -> Tensor:
-        return F.conv2d(F.conv2d(x, rows, groups=x.shape[1]), columns, groups=x.shape[1])
-
-    mean_a, mean_b = mean(a), mean(b)
-    variances = mean(a * a) - mean_a**2 + mean(b * b) - mean_b**2
-    return ((2 * (mean(a * b) - mean_a * mean_b) + _C2) / (variances + _C2)).flatten(1).mean(dim=1)
+    mean_a, mean_b = inside(a), inside(b)
+    variances = inside(a * a) - mean_a**2 + inside(b * b) - mean_b**2
+    return ((2 * (inside(a * b) - mean_a * mean_b) + _C2) / (variances + _C2)).flatten(1).mean(dim=1)
 
 
 def luminance_ssim(output: Tensor, source: Tensor) -> Tensor:
@@ -145,34 +279,28 @@ def scores(counts: Pixels) -> LabelScores:
     """
     if not counts.sum():
         raise ValueError("no pixel has a label")
-    pixel_accuracy, class_accuracy, iou = rates(*(part.astype(np.float64) for part in _by_class(counts)))
+    pixels, classes, mean_iou, iou = _rates(*(part.astype(np.float64) for part in _by_class(counts)))
     per_class = {i: float(value) for i, value in enumerate(iou) if not np.isnan(value)}
-    return LabelScores(float(pixel_accuracy), float(class_accuracy), float(np.nanmean(iou)), per_class)
+    return LabelScores(float(pixels), float(classes), float(mean_iou), per_class)
 
 
 def resampled(counts: Sequence[Pixels], seed: int) -> dict[str, Estimate]:
     """The scores of all pictures with their bootstrap draws, from the confusion matrix of each picture."""
-    total = scores(np.sum(counts, axis=0))
-    drawn = draws(len(counts), seed).numpy()
-    parts = zip(*(_by_class(matrix) for matrix in counts), strict=True)
-    pixel_accuracy, class_accuracy, iou = rates(*(drawn @ np.stack(part) for part in parts))
-    with warnings.catch_warnings(action="ignore"):  # a draw without labels has no mean
-        mean_iou = np.nanmean(iou, axis=-1)
-    found = {
-        "pixel_accuracy": (total.pixel_accuracy, pixel_accuracy),
-        "class_accuracy": (total.class_accuracy, class_accuracy),
-        "mean_iou": (total.mean_iou, mean_iou),
+    total, drawn = scores(np.sum(counts, axis=0)), draws(len(counts), seed).numpy()
+    varied = _rates(*(drawn @ np.stack(part) for part in zip(*map(_by_class, counts), strict=True)))
+    return {
+        name: Estimate(getattr(total, name), torch.from_numpy(values), len(counts))
+        for name, values in zip(("pixel_accuracy", "class_accuracy", "mean_iou"), varied, strict=False)
     }
-    return {name: Estimate(value, torch.from_numpy(varied), len(counts)) for name, (value, varied) in found.items()}
 
 
 def _by_class(counts: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """The right, expected and found pixels of each class, as `rates` takes them."""
+    """The right, expected and found pixels of each class, as `_rates` takes them."""
     return np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)[:-1]
 
 
-def rates(right: Pixels, expected: Pixels, found: Pixels) -> tuple[Pixels, Pixels, Pixels]:
-    """Pixel accuracy (…), class accuracy (…) and IoU (…, classes) from counts of pixels by class (…, classes), float64.
+def _rates(right: Pixels, expected: Pixels, found: Pixels) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+    """Pixel accuracy (…), class accuracy (…), mean IoU (…) and IoU (…, classes) from float64 counts (…, classes).
 
     With n_ij pixels of class i taken for j, `right` n_ii, `expected` t_i = Σ_j n_ij and `found` Σ_j n_ji: pixel
     accuracy Σ n_ii / Σ t_i; class accuracy, the mean of n_ii / t_i over the classes that are expected anywhere; IoU
@@ -182,128 +310,11 @@ def rates(right: Pixels, expected: Pixels, found: Pixels) -> tuple[Pixels, Pixel
     union = expected + found - right
     with np.errstate(invalid="ignore", divide="ignore"), warnings.catch_warnings(action="ignore"):  # no pixels: NaN
         class_accuracy = np.nanmean(np.where(expected > 0, right / expected, np.nan), axis=-1)
-        return right.sum(axis=-1) / expected.sum(axis=-1), class_accuracy, np.where(union > 0, right / union, np.nan)
+        iou = np.where(union > 0, right / union, np.nan)
+        return right.sum(axis=-1) / expected.sum(axis=-1), class_accuracy, np.nanmean(iou, axis=-1), iou
 
 
-class Pictures(Protocol):
-    """Pictures (C, H, W) in [-1, 1] by number, such as a list of tensors."""
-
-    def __len__(self) -> int: ...
-    def __getitem__(self, index: int, /) -> Tensor: ...
-
-
-NEIGHBOURS = 3  # k of precision and recall
 _DIVERSITY_SIZE = 32
-
-
-def _checked(a: Tensor, b: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
-    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"features of shapes {tuple(a.shape)} and {tuple(b.shape)} cannot be compared")
-    _enough(min(len(a), len(b)), least, what)
-    return a.double(), b.double()
-
-
-def _enough(count: int, least: int, what: str) -> None:
-    if count < least:
-        raise InputError(f"{what} is undefined for a set of {count}: at least {least} pictures are needed")
-
-
-def fid(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
-    """Fréchet distance of the Gaussians with the sets' means and covariances (Heusel et al. 2017, Eq. 6).
-
-    |μ_a - μ_b|² + tr(Σ_a + Σ_b - 2 (Σ_a Σ_b)^½), 0 and up. With Σ = XᵀX, X the centred features of a set over
-    √(n - 1), the last trace is the sum of the singular values of X_a X_bᵀ, which needs no root of a matrix that may be
-    singular. Symmetric. Biased: for small sets it is too large, and numbers from sets of other sizes cannot be
-    compared; the interval, by influences, is of the number for sets of these sizes. Raises `InputError` for one
-    picture.
-    """
-    a, b = _checked(a, b, 2, "FID")
-    centred = [(x - x.mean(dim=0)) / (len(x) - 1) ** 0.5 for x in (a, b)]
-    bases, roots = zip(*(torch.linalg.qr(x) for x in centred), strict=True)
-    left, mixed, right = torch.linalg.svd(roots[0] @ roots[1].T, full_matrices=False)
-    shift = a.mean(dim=0) - b.mean(dim=0)
-    traces = sum(x.square().sum() for x in centred)
-    value = float(shift.square().sum() + traces - 2 * mixed.sum())
-    sides = ((centred[0], bases[0] @ left, shift), (centred[1], bases[1] @ right.T, -shift))
-    return linear(value, [_influences(x, vectors, mixed, away) for x, vectors, away in sides], seed)
-
-
-def _influences(centred: Tensor, vectors: Tensor, mixed: Tensor, away: Tensor) -> Tensor:
-    """dFID / dw of each picture's weight, (n,): through the mean, the trace, and the root of the product.
-
-    `vectors` (n, r) are the singular vectors on the side of the set, `mixed` (r,) the singular values.
-    """
-    n = len(centred)
-    through_mean = 2 * (n - 1) ** 0.5 / n * (centred @ away)
-    found = through_mean + centred.square().sum(dim=1) - vectors.square() @ mixed
-    return found - found.mean()
-
-
-def kid(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
-    """Squared maximum mean discrepancy, unbiased, with the kernel (x·y / D + 1)³ (Bińkowski et al. 2018, Sec. 4).
-
-    It is the estimate from all pictures. The published code takes the mean over random subsets, which has the same
-    expectation and more noise. May be below 0. The draws of the interval leave a picture's pairs with itself out, so
-    that they too are unbiased. Raises `InputError` for one picture.
-    """
-    a, b = _checked(a, b, 2, "KID")
-    of_a, of_b = weights(len(a), seed), weights(len(b), seed)
-    within = mean_of_pairs(a, _kernel, of_a) + mean_of_pairs(b, _kernel, of_b)
-    return of_pairs(within - 2 * mean_across(a, b, _kernel, of_a, of_b), min(len(a), len(b)))
-
-
-def _kernel(u: Tensor, v: Tensor) -> Tensor:
-    return (u @ v.T / u.shape[1] + 1) ** 3
-
-
-def inception_score(logits: Tensor, splits: int = 10, seed: int = 0) -> tuple[Estimate, float]:
-    """exp E KL(p(y|x) ‖ p(y)), the mean over `splits` parts of a shuffled set (Salimans et al. 2016, Sec. 4), and the
-    standard deviation of the parts.
-
-    `logits` (N, classes). 1 (all alike) to the number of classes. The order is torch-fidelity's for the same seed. The
-    interval is by influences: more pictures would give more. Raises `InputError` for fewer pictures than parts.
-    """
-    _enough(len(logits), splits, f"the Inception Score in {splits} parts")
-    order = torch.from_numpy(np.random.RandomState(seed).permutation(len(logits)))
-    log_p = logits.double()[order].log_softmax(dim=1)
-    ends = [i * len(log_p) // splits for i in range(splits + 1)]
-    scores, influences = [], torch.zeros(len(log_p), dtype=torch.float64)
-    for begin, end in pairwise(ends):
-        part = log_p[begin:end]
-        p = part.exp()
-        entropy = torch.xlogy(p, p.mean(dim=0, keepdim=True))  # 0 for a class that no picture is of
-        divergence = (p * part - entropy).sum(dim=1)
-        scores.append(divergence.mean().exp())
-        influences[order[begin:end]] = scores[-1] * (divergence - divergence.mean()) / (end - begin) / splits
-    found = torch.stack(scores)
-    return linear(float(found.mean()), [influences], seed), float(found.std(unbiased=False))
-
-
-def precision(made: Tensor, real: Tensor, neighbours: int = NEIGHBOURS, seed: int = 0) -> Estimate:
-    """Improved precision, 0 to 1 (Kynkäänniemi et al. 2019, Eqs. 1 and 2).
-
-    The share of `made` inside the manifold of `real`, which is the union of balls around its points, each reaching to
-    the point's k-th neighbour. The interval is over `made`; the manifold stays. Raises `InputError` for fewer than
-    `neighbours` + 1 pictures.
-    """
-    made, real = _checked(made, real, neighbours + 1, f"precision and recall with {neighbours} neighbours")
-    return mean(_covered(made, real, neighbours), seed)
-
-
-def recall(made: Tensor, real: Tensor, neighbours: int = NEIGHBOURS, seed: int = 0) -> Estimate:
-    """Improved recall: the share of `real` inside the manifold of `made`, see `precision`."""
-    return precision(real, made, neighbours, seed)
-
-
-def _covered(points: Tensor, manifold: Tensor, neighbours: int, at_once: int = 1024) -> Tensor:
-    """Which of `points` are inside a ball of `manifold`."""
-    radius = torch.cat([_distances(part, manifold).kthvalue(neighbours + 1).values for part in manifold.split(at_once)])
-    return torch.cat([(_distances(part, manifold) <= radius).any(dim=1) for part in points.split(at_once)])
-
-
-def _distances(x: Tensor, y: Tensor) -> Tensor:
-    # not by the matrix product, in whose rounding a point is not at 0 from itself
-    return torch.cdist(x, y, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def diversity(pictures: Pictures, seed: int = 0) -> Estimate:
@@ -312,10 +323,10 @@ def diversity(pictures: Pictures, seed: int = 0) -> Estimate:
     Read it beside the same number of the inputs: much below it, the outputs are alike. The draws of its interval leave
     a picture's pairs with itself out. Raises `InputError` for fewer than two pictures.
     """
-    _enough(len(pictures), 2, "diversity")
+    enough(len(pictures), 2, "diversity")
     small = [resized(pictures[i], _DIVERSITY_SIZE, _DIVERSITY_SIZE).flatten() for i in range(len(pictures))]
     rows = (torch.stack(small).double() + 1) / 2
-    return of_pairs(mean_of_pairs(rows, _mean_l1, weights(len(pictures), seed)), len(pictures))
+    return of_pairs(mean_of_pairs(rows, _mean_l1, weights_of(len(pictures), seed)), len(pictures))
 
 
 def _mean_l1(some: Tensor, rows: Tensor) -> Tensor:

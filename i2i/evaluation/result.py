@@ -5,6 +5,7 @@
 
 import json
 import math
+import operator
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,7 +14,7 @@ from typing import Any
 
 from i2i import __version__
 from i2i.errors import UsageError
-from i2i.evaluation.bootstrap import Estimate
+from i2i.evaluation.metrics import Estimate
 from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER, METRICS
 from i2i.evaluation.training_log import Validation, best_steps
 from i2i.files import atomic_write
@@ -41,23 +42,19 @@ class Measure:
     details: dict[str, Any] = field(default_factory=dict)
     estimate: Estimate | None = field(default=None, repr=False, compare=False)
 
-    def detailed(self) -> dict[str, Any]:
-        """As in the JSON."""
-        return {"value": self.value, "pictures": self.pictures, **self.details}
-
 
 def measured(name: str, estimate: Estimate, pictures: int, details: Mapping[str, Any] | None = None) -> Measure:
     """The number of a metric; its details hold the part of its 95 % interval in which the metric's numbers lie."""
-    found = dict(details or {})
+    found: dict[str, Any] = {}
     if interval := estimate.interval():
-        found = {"interval": [max(interval[0], _MIN.get(name, 0.0)), min(interval[1], _MAX.get(name, 1.0))], **found}
-    return Measure(estimate.value, pictures, found, estimate)
+        found["interval"] = [max(interval[0], _MIN.get(name, 0.0)), min(interval[1], _MAX.get(name, 1.0))]
+    return Measure(estimate.value, pictures, {**found, **(details or {})}, estimate)
 
 
 def gap_closed(output: Measure, inputs: Measure, held_out: Measure) -> dict[str, Any]:
     """How far outputs came from the inputs (0) to held-out pictures (1), as details of a distance."""
     assert output.estimate and inputs.estimate and held_out.estimate
-    share = inputs.estimate.minus(output.estimate).divided_by(inputs.estimate.minus(held_out.estimate))
+    share = Estimate.of(lambda a, b, c: (b - a) / (b - c), output.estimate, inputs.estimate, held_out.estimate)
     interval = share.interval()
     return {"gap_closed": share.value, **({"gap_closed_interval": list(interval)} if interval else {})}
 
@@ -67,13 +64,12 @@ def difference(name: str, one: Measure, other: Measure) -> dict[str, Any] | None
 
     None where the numbers depend on different things: sets of other sizes for a biased number, another network.
     """
-    if one.estimate is None or other.estimate is None:
-        return None
-    if any(one.details.get(key) != other.details.get(key) for key in _DEPENDS_ON):
-        return None
+    alike = all(one.details.get(key) == other.details.get(key) for key in _DEPENDS_ON)
     if name in _VARIES_WITH_COUNT and one.pictures != other.pictures:
+        alike = False
+    if one.estimate is None or other.estimate is None or not alike:
         return None
-    found = one.estimate.minus(other.estimate)
+    found = Estimate.of(operator.sub, one.estimate, other.estimate)
     interval = found.interval()
     differs = interval is not None and not interval[0] <= 0 <= interval[1]
     return {"value": found.value, "interval": list(interval) if interval else None, "differs": differs}
@@ -125,10 +121,7 @@ class Evaluation:
             "command": command,
             "table": {row.name: {name: measure.value for name, measure in row.measures.items()} for row in self.rows},
             "protocol": self.protocol,
-            "results": [
-                {"name": row.name, **row.facts, "measures": {n: m.detailed() for n, m in row.measures.items()}}
-                for row in self.rows
-            ],
+            "results": [{"name": row.name, **row.facts, "measures": _detailed(row.measures)} for row in self.rows],
         }
         if compared := comparisons(self.rows):
             values["comparisons"] = compared
@@ -137,6 +130,10 @@ class Evaluation:
             values["best_steps"] = best_steps(self.validations)
             values["validation_protocol"] = self.validation_protocol
         return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
+
+
+def _detailed(measures: Mapping[str, Measure]) -> dict[str, Any]:
+    return {name: {"value": m.value, "pictures": m.pictures, **m.details} for name, m in measures.items()}
 
 
 def _finite(value: object) -> Any:
@@ -189,20 +186,17 @@ def table(evaluation: Evaluation, command: str = "") -> str:
 
 
 def _numbers(rows: Sequence[Row]) -> list[str]:
-    """A line for each metric: the number, its interval, and the number of pictures."""
+    """A line for each metric: the number, its interval, the number of pictures, and of those it is compared with."""
     lines = [["", "", "95 % interval", ""]]
     for row in rows:
         lines.append([row.name, "", "", ""])
         for name in METRICS:
             if measure := row.measures.get(name):
-                lines.append([f"  {name}", _number(measure.value), _interval(measure.details), _count(measure)])
+                count, about = f"n = {measure.pictures}", measure.details
+                count += f" against {about['reference']}" if "reference" in about else ""
+                count += f", in {about['network']}" if "network" in about else ""
+                lines.append([f"  {name}", _number(measure.value), _interval(about), count])
     return _aligned(lines)
-
-
-def _count(measure: Measure) -> str:
-    reference, network = (measure.details.get(key) for key in ("reference", "network"))
-    against = "" if reference is None else f" against {reference}"
-    return f"n = {measure.pictures}{against}" + (f", in {network}" if network else "")
 
 
 def _comparisons(rows: Sequence[Row]) -> list[str]:

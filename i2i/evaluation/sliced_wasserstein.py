@@ -10,7 +10,7 @@ compared. So the same number of patches is taken from both sets: 128 a picture o
 and as many in total, spread evenly, from all pictures of the larger one; and the mean over several seeds is given.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -27,7 +27,6 @@ SMALLEST = 16
 FLAT = 1e-4
 SCALE = 1000.0
 _DIRECTIONS_AT_ONCE = 64
-Sorted = torch.return_types.sort
 
 
 @dataclass(frozen=True)
@@ -55,28 +54,25 @@ def swd(
 ) -> SlicedWasserstein:
     """Compare two sets of pictures, (C, S, S) each, all of one S and in [-1, 1]. Range: 0 and up.
 
-    `patches` are taken of each set at each level, at most `MOST_PATCHES`; by default 128 a picture of the smaller
-    set. Two comparisons are comparable where S and the numbers of patches are alike. With `influences`, the result
-    holds how much each picture's weight moves the mean: dSWD / dw at w = 1, see `bootstrap`. Raises `ValueError` for an
-    empty set and for pictures of other sizes.
+    `patches` are taken of each set at each level, by default 128 a picture of the smaller set, see `patch_count`. Two
+    comparisons are comparable where S and the numbers of patches are alike. With `influences`, the result holds how
+    much each picture's weight moves the mean: dSWD / dw at w = 1, see `metrics`. Raises `ValueError` for an empty set
+    and for pictures of other sizes.
     """
     if not len(a) or not len(b):
         raise ValueError("a set without pictures has no distance")
-    size = a[0].shape[-1]
-    count = min(patches, MOST_PATCHES) if patches else patch_count(len(a), len(b))
+    size, channels = a[0].shape[-1], a[0].shape[0]
+    count = patches or patch_count(len(a), len(b))
     left = descriptors(a, count, [2 * seed for seed in seeds], size)
     right = descriptors(b, count, [2 * seed + 1 for seed in seeds], size)
     moved = (torch.zeros(len(a), dtype=torch.float64), torch.zeros(len(b), dtype=torch.float64))
     values = torch.zeros(len(seeds), len(left[0]), dtype=torch.float64)
     for row, seed in enumerate(seeds):
         for level, (x, y) in enumerate(zip(left[row], right[row], strict=True)):
-            if influences:
-                distance, of_patches = with_influences(x, y, a[0].shape[0], seed)
-                for total, some in zip(moved, of_patches, strict=True):
-                    total += SCALE * _together(some, len(total)) / values.numel()
-            else:
-                distance = sliced_wasserstein(x, y, seed=seed)
-            values[row, level] = SCALE * distance
+            sides = [Influences(x, channels), Influences(y, channels)] if influences else []
+            values[row, level] = SCALE * sliced_wasserstein(x, y, seed=seed, influences=sides)
+            for total, side in zip(moved, sides, strict=False):
+                total += SCALE * _together(side.found(PROJECTIONS), len(total)) / values.numel()
     of_seeds = values.mean(dim=1)
     return SlicedWasserstein(
         mean=float(of_seeds.mean()),
@@ -178,42 +174,12 @@ def normalised(patches: Tensor, channels: int) -> Tensor:
     return torch.where(deviation < FLAT, 0.0, scaled).reshape(len(patches), -1)
 
 
-def sliced_wasserstein(a: Tensor, b: Tensor, projections: int = PROJECTIONS, seed: int = 0) -> float:
-    """The mean over random directions of the Wasserstein-1 distance of two sets (N, D) projected on them.
-
-    Range: 0 and up. Raises `ValueError` for sets of unequal size.
-    """
-    if a.shape != b.shape:
-        raise ValueError(f"sets of shapes {tuple(a.shape)} and {tuple(b.shape)}: as many descriptors in both, please")
-    distances = [(x.values - y.values).abs().mean(dim=1).sum() for _, (x, y) in _sorted(a, b, projections, seed)]
-    return sum(map(float, distances)) / projections
-
-
-def _sorted(a: Tensor, b: Tensor, projections: int, seed: int) -> Iterator[tuple[Tensor, tuple[Sorted, Sorted]]]:
-    """Some directions (K, D) at a time, and both sets projected on them, sorted along the memory: (K, N) with the
-    `indices` where each value was."""
-    directions = torch.randn(projections, a.shape[1], generator=torch.Generator().manual_seed(seed)).to(a)
-    directions = directions / directions.norm(dim=1, keepdim=True)
-    for some in directions.split(_DIRECTIONS_AT_ONCE):
-        yield some, ((some @ a.T).sort(dim=1), (some @ b.T).sort(dim=1))
-
-
-def with_influences(a: Tensor, b: Tensor, channels: int, seed: int = 0) -> tuple[float, tuple[Tensor, Tensor]]:
-    """`sliced_wasserstein` of two sets of descriptors (N, D), and how much it moves with each one's weight, (N,) twice.
+class Influences:
+    """How much the distance moves with the weight of each descriptor (N, D) of a set, added up over directions.
 
     In a direction, weight at x moves the distance ∫ |F_a - F_b| by ∫_x^∞ sgn(F_a - F_b), Kantorovich's potential. It
     also moves mean and deviation of each channel, by which all descriptors of the set are normalised.
     """
-    distance, sides = 0.0, (_Influences(a, channels), _Influences(b, channels))
-    for directions, (x, y) in _sorted(a, b, PROJECTIONS, seed):
-        distance += float((x.values - y.values).abs().mean(dim=1).sum())
-        sides[0].add(directions, x, y.values)
-        sides[1].add(directions, y, x.values)
-    return distance / PROJECTIONS, (sides[0].found(), sides[1].found())
-
-
-class _Influences:
-    """Influences of the descriptors (N, D) of one set, added up over directions."""
 
     def __init__(self, descriptors: Tensor, channels: int) -> None:
         self.descriptors, self.channels = descriptors, channels
@@ -221,19 +187,21 @@ class _Influences:
         # by how much the distances of all directions grow as all values of a channel do, by one, or by themselves
         self.shifts, self.scales = (torch.zeros(channels, dtype=torch.float64) for _ in range(2))
 
-    def add(self, directions: Tensor, own: Sorted, other: Tensor) -> None:
-        """`own` is sorted along each direction, with its indices; `other` are the values of the other set."""
+    def add(self, directions: Tensor, own: Tensor, indices: Tensor, other: Tensor) -> None:
+        """Values of this set and of the other, (K, N), sorted along each of K directions; `indices` say where those of
+        this set were."""
         count, each = len(self.descriptors), directions.reshape(len(directions), self.channels, -1)
-        self.potentials += _unsorted(_potential(own.values, other), own.indices).double().sum(dim=0)
-        signs = _unsorted((own.values - other).sign(), own.indices)
+        self.potentials += _unsorted(_potential(own, other), indices).double().sum(dim=0)
+        signs = _unsorted((own - other).sign(), indices)
         self.shifts += (signs.sum(dim=1)[:, None] * each.sum(dim=2)).double().sum(dim=0) / count
         moved = (signs @ self.descriptors).reshape(each.shape)
         self.scales += (moved * each).double().sum(dim=(0, 2)) / count
 
-    def found(self) -> Tensor:
+    def found(self, projections: int) -> Tensor:
+        """The influences on the mean over so many directions, (N,)."""
         patches = self.descriptors.double().reshape(len(self.descriptors), self.channels, -1)
         normalising = patches.mean(dim=2) @ self.shifts + (patches.square().mean(dim=2) - 1) / 2 @ self.scales
-        moved = (self.potentials - normalising) / (len(patches) * PROJECTIONS)
+        moved = (self.potentials - normalising) / (len(patches) * projections)
         return moved - moved.mean()
 
 
@@ -250,3 +218,22 @@ def _potential(own: Tensor, other: Tensor) -> Tensor:
 
 def _unsorted(values: Tensor, indices: Tensor) -> Tensor:
     return torch.empty_like(values).scatter_(1, indices, values)
+
+
+def sliced_wasserstein(
+    a: Tensor, b: Tensor, projections: int = PROJECTIONS, seed: int = 0, influences: Sequence[Influences] = ()
+) -> float:
+    """The mean over random directions of the Wasserstein-1 distance of two sets (N, D) projected on them.
+
+    Range: 0 and up. `influences` of both sets are added to. Raises `ValueError` for sets of unequal size.
+    """
+    if a.shape != b.shape:
+        raise ValueError(f"sets of shapes {tuple(a.shape)} and {tuple(b.shape)}: as many descriptors in both, please")
+    directions = torch.randn(projections, a.shape[1], generator=torch.Generator().manual_seed(seed)).to(a)
+    directions, distance = directions / directions.norm(dim=1, keepdim=True), 0.0
+    for some in directions.split(_DIRECTIONS_AT_ONCE):
+        x, y = (some @ a.T).sort(dim=1), (some @ b.T).sort(dim=1)
+        distance += float((x.values - y.values).abs().mean(dim=1).sum())
+        for side, own, other in zip(influences, (x, y), (y, x), strict=False):
+            side.add(some, own.values, own.indices, other.values)
+    return distance / projections

@@ -11,16 +11,21 @@ from torch import Tensor, nn
 
 from i2i.device import choose_device
 from i2i.errors import ImageError, InputError, ModelError, UsageError
-from i2i.evaluation import applicable, features, metrics, sliced_wasserstein
-from i2i.evaluation.bootstrap import RESAMPLES, Estimate, linear, mean
+from i2i.evaluation import features, metrics, sliced_wasserstein
 from i2i.evaluation.data import BACKGROUND, PictureFiles, Pictures
-from i2i.evaluation.features import Features
-from i2i.evaluation.metrics import RESIZER
+from i2i.evaluation.metrics import RESAMPLES, RESIZER, Estimate, linear, mean
 from i2i.evaluation.options import CONTENT, LABELS, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.result import Measure, measured
 from i2i.images import Pixels, palettes
 from i2i.networks import pretrained
 
+NotApplicable = Mapping[str, str]
+"""Metrics that do not apply to some pictures, each with the reason."""
+INDICES = "class indices, which are no intensities, are compared by the metrics of labels alone"
+NO_PALETTE = "needs --palette, the colours of the classes"
+AT_SIZE = "is for labels at their own size: leave out --size"
+SAMPLE = 4
+"""Pictures of a set that are looked at to tell its kind; one in colour is enough."""
 SET_SIZE = 256
 """The side of pictures that are compared as sets, unless another is asked for."""
 ORIGINAL_SIZE = "pictures as they are"
@@ -31,21 +36,16 @@ SWD_PROTOCOL = (
     f"{sliced_wasserstein.MOST_PATCHES:,}, as many of the others; {sliced_wasserstein.PROJECTIONS} directions"
 )
 _BETWEEN: dict[str, Callable[..., Estimate]] = {
-    "fid": metrics.fid,
-    "kid": metrics.kid,
-    "precision": metrics.precision,
-    "recall": metrics.recall,
+    "fid": features.fid,
+    "kid": features.kid,
+    "precision": features.precision,
+    "recall": features.recall,
 }
-_PAIRED: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "l1": metrics.l1,
-    "psnr": metrics.psnr,
-    "ssim": metrics.ssim,
-    "ms_ssim": metrics.ms_ssim,
-}
+_PAIRED = {"l1": metrics.l1, "psnr": metrics.psnr, "ssim": metrics.ssim, "ms_ssim": metrics.ms_ssim}
 
 
-def size_note(size: int) -> str:
-    return f"pictures at {size}x{size}: shorter side scaled, middle cut out"
+def size_note(size: int | None) -> str:
+    return ORIGINAL_SIZE if size is None else f"pictures at {size}x{size}: shorter side scaled, middle cut out"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,9 +85,9 @@ class MetricSuite:
             "device": str(self.device),
             "torch": torch.__version__,
         }
-        self._lpips = self._load_lpips()
+        self._paired = _PAIRED | self._load_lpips()
         self._networks = self._load_networks()
-        self._features: dict[tuple[str, int], tuple[Pictures, Features]] = {}
+        self._features: dict[tuple[str, int], tuple[Pictures, features.Features]] = {}
 
     @property
     def palette(self) -> palettes.Palette | None:
@@ -98,30 +98,72 @@ class MetricSuite:
     @property
     def no_palette(self) -> str:
         """Why `palette` is None, after the name of a metric or an option."""
-        return applicable.no_palette(self.options, known=self.classes is not None)
+        if self.options.size is None:
+            return NO_PALETTE
+        return AT_SIZE if self.classes is not None else f"{NO_PALETTE}, and {AT_SIZE}"
 
     def add_palette(self, palette: palettes.Palette | None) -> None:
         """Score labels by the classes of a model, unless classes are known already."""
         if self.classes is None and palette is not None:
             self.classes = dataclasses.replace(palette, name=palette.name or "of the model")
 
+    def hold_indices(self, *sets: PictureFiles) -> bool:
+        """Whether one of the sets of labels holds class indices, as its first picture shows."""
+        palette = self.classes
+        return palette is not None and any(palettes.holds_indices(files.picture(0), palette) for files in sets)
+
+    def admit(self, rows: Mapping[str, NotApplicable]) -> None:
+        """Notes in the protocol which metrics that the user has reason to expect are missing for the pictures of a
+        name. Raises `UsageError` for each metric asked for by name that applies to none of the rows, and for a network
+        and a palette by which nothing can be measured."""
+        options, (first, *_) = self.options, list(rows.values())
+        lost = [name for name in options.metrics if all(name in row for row in rows.values())]
+        if lost:
+            raise UsageError("metrics: " + "; ".join(f"{name} {first[name]}" for name in lost))
+        if options.features and all("kid" in row for row in rows.values()):
+            raise UsageError(f"features = {options.features!r}: KID is measured in them, and kid {first['kid']}")
+        if options.palette and all(row.get(name) for row in rows.values() for name in LABELS):
+            raise UsageError(f"palette: nothing can be scored with it: pixel_accuracy {first[LABELS[0]]}")
+        expected = options.metrics or (LABELS if options.palette else ())
+        for name, row in rows.items():
+            missed: dict[str, list[str]] = {}
+            for metric, reason in row.items():
+                if metric in expected or (not options.metrics and reason in (INDICES, AT_SIZE)):
+                    missed.setdefault(reason, []).append(metric)
+            self.note(*(f"{name}: {', '.join(some)}: {reason}" for reason, some in missed.items()))
+
+    def admit_colours(self, *sets: PictureFiles) -> None:
+        """Raises `UsageError` if `--features` is given and the first pictures of a set are all grey, or have bands of
+        data, and `InputError` for pictures that cannot be read."""
+        for files in sets if self.options.features else ():
+            channels = {files.picture(i).pixels.shape[2] for i in range(min(len(files), SAMPLE))}
+            if channels and 3 not in channels:
+                kind = "grey pictures" if channels == {1} else f"pictures of {max(channels)} channels"
+                self.refuse_features(f"{files.items[0].path.parent} holds {kind}")
+
+    def refuse_features(self, reason: str) -> None:
+        """Raises `UsageError` if `--features` is given: some pictures have no colours."""
+        if given := self.options.features:
+            text = f"features = {given!r}: a network that knows pictures in colour; {reason}: leave out --features"
+            raise UsageError(text)
+
     def wanted(self, group: Sequence[str], not_applicable: Collection[str] = ()) -> list[str]:
         """The metrics of a group that were asked for, by default all, but for those that do not apply."""
         chosen = self.options.metrics or group
         return [name for name in group if name in chosen and name not in not_applicable]
 
-    def note(self, reasons: Sequence[str]) -> None:
+    def note(self, *reasons: str) -> None:
         """Say in the protocol why metrics are left out."""
         if reasons:
             self.protocol["left out"] = list(dict.fromkeys([*self.protocol.get("left out", []), *reasons]))
 
     def pairs(self, outputs: Pictures, targets: Pictures, not_applicable: Collection[str] = ()) -> dict[str, Measure]:
         """Means over pairs of pictures."""
-        known = _PAIRED | ({"lpips": self._lpips} if self._lpips else {})
-        functions = {name: known[name] for name in self.wanted(PAIRED, not_applicable) if name in known}
+        wanted = self.wanted(PAIRED, not_applicable)
+        functions = {name: self._paired[name] for name in wanted if name in self._paired}
         if not functions:
             return {}
-        self.protocol["pairs"] = ORIGINAL_SIZE if self.options.size is None else size_note(self.options.size)
+        self.protocol["pairs"] = size_note(self.options.size)
         return self._means(outputs, targets, functions)
 
     def content(
@@ -149,9 +191,7 @@ class MetricSuite:
         self.protocol["sets"] = size_note(size)
         resized = outputs.at_size(size)
         if "diversity" in wanted:
-            found |= self._if_defined(
-                "diversity", lambda: measured("diversity", metrics.diversity(resized, self.seed), len(outputs))
-            )
+            found |= self._if_defined("diversity", lambda: self._diversity(resized))
         if reference is None:
             return found
         self.protocol |= self._protocol_of_sets(wanted)
@@ -172,7 +212,7 @@ class MetricSuite:
         Raises `InputError` naming a file that holds no labels, or has another size.
         """
         assert self.palette is not None
-        counts = [self._confusion(pixels, right, i) for i, pixels in enumerate(outputs)]
+        counts = [self._confusion(pixels, right, i, self.palette) for i, pixels in enumerate(outputs)]
         try:
             estimates = metrics.resampled(counts, self.seed)
             per_class = metrics.scores(np.sum(counts, axis=0)).per_class
@@ -185,25 +225,21 @@ class MetricSuite:
             for name in self.wanted(LABELS)
         }
 
-    def _confusion(self, pixels: Pixels, files: PictureFiles, index: int) -> Pixels:
-        palette, name = self.palette, files.name(index)
-        assert palette is not None
+    @staticmethod
+    def _confusion(pixels: Pixels, files: PictureFiles, index: int, palette: palettes.Palette) -> Pixels:
+        name = files.name(index)
         try:
             found, right = palettes.to_classes(pixels, palette), palettes.labels_of(files.picture(index), palette)
         except (ImageError, InputError) as error:
             raise InputError(str(error) if name in str(error) else f"{name}: {error}") from None
         if found.shape != right.shape:
-            raise InputError(
-                f"{name}: {right.shape[1]}x{right.shape[0]} pixels; the labels made have "
-                f"{found.shape[1]}x{found.shape[0]}"
-            )
+            made, own = (f"{labels.shape[1]}x{labels.shape[0]}" for labels in (found, right))
+            raise InputError(f"{name}: {own} pixels; the labels made have {made}")
         return metrics.confusion(found, right, len(palette))
 
     def _means(
         self, outputs: Pictures, targets: Pictures, functions: Mapping[str, Callable[[Tensor, Tensor], Tensor]]
     ) -> dict[str, Measure]:
-        if len(outputs) != len(targets):
-            raise InputError(f"{len(outputs)} pictures cannot be compared with {len(targets)} in pairs")
         files = outputs if isinstance(outputs, PictureFiles) else targets
         values: dict[str, list[float]] = {name: [] for name in functions}
         with torch.inference_mode():
@@ -212,7 +248,7 @@ class MetricSuite:
                 for name, reason in _undefined(files.name(i), a, b, values).items():
                     if self.options.metrics:
                         raise InputError(f"{reason} (--metrics chooses others)")
-                    self.note([f"{name}: {reason}"])
+                    self.note(f"{name}: {reason}")
                     del values[name]  # a mean over the others would be one of other pictures
                 for name, numbers in values.items():
                     numbers.append(float(functions[name](a[None], b[None])))
@@ -228,8 +264,11 @@ class MetricSuite:
         except InputError as error:
             if self.options.metrics:
                 raise
-            self.note([str(error)])
+            self.note(str(error))
             return {}
+
+    def _diversity(self, pictures: Pictures) -> Measure:
+        return measured("diversity", metrics.diversity(pictures, self.seed), len(pictures))
 
     def _swd(self, outputs: Pictures, reference: Pictures, patches: int | None) -> Measure:
         result = sliced_wasserstein.swd(outputs, reference, self.options.seeds, patches, influences=True)
@@ -242,15 +281,15 @@ class MetricSuite:
         }
         return measured("swd", linear(result.mean, result.influences, self.seed), len(outputs), details)
 
-    def _by_features(self, name: str, outputs: Features, reference: Features) -> Measure:
+    def _by_features(self, name: str, outputs: features.Features, reference: features.Features) -> Measure:
         if name == "is":
-            score, deviation = metrics.inception_score(outputs.logits, self.options.is_splits, self.seed)
+            score, deviation = features.inception_score(outputs.logits, self.options.is_splits, self.seed)
             return measured("is", score, len(outputs.pool), {"std": deviation})
         estimate = _BETWEEN[name](outputs.pool, reference.pool, seed=self.seed)
-        network = {"network": outputs.network} if outputs.network else {}
-        return measured(name, estimate, len(outputs.pool), {"reference": len(reference.pool), **network})
+        details = {"reference": len(reference.pool), "network": outputs.network}
+        return measured(name, estimate, len(outputs.pool), details)
 
-    def _features_of(self, pictures: Pictures, network: MetricNetwork) -> Features:
+    def _features_of(self, pictures: Pictures, network: MetricNetwork) -> features.Features:
         place = network.name, id(pictures)
         if place not in self._features:
             resized = pictures.at_size(self.options.size or SET_SIZE)
@@ -269,35 +308,32 @@ class MetricSuite:
         if "is" in by_features:
             found["Inception Score"] = f"{self.options.is_splits} parts of the shuffled set"
         if {"precision", "recall"} & by_features:
-            found["precision and recall"] = f"k = {metrics.NEIGHBOURS} neighbours"
+            found["precision and recall"] = f"k = {features.NEIGHBOURS} neighbours"
         return found
 
     def _load_networks(self) -> dict[str, MetricNetwork]:
         """The network in whose features each metric is measured, as far as there is one."""
-        found = dict.fromkeys(NEED_INCEPTION, self._load_inception())
-        if self.options.features and self.wanted(["kid"]):
-            found["kid"] = self._load_features()
-        return {name: network for name, network in found.items() if network is not None}
+        name, chosen = self.options.features, bool(self.options.features and self.wanted(["kid"]))
+        found = self._load_inception([metric for metric in NEED_INCEPTION if not (chosen and metric == "kid")])
+        if chosen:
+            side, digest = features.IMAGENET_SIDE, pretrained.digest(name)
+            network = features.Pooled(pretrained.feature_network(name, head=True))
+            self.protocol["features"] = {"network": name, "sha256": digest, "input": _input_note(side), "of": "kid"}
+            found["kid"] = MetricNetwork(network, f"{name}, sha256 {digest}", side, name)
+        return found
 
-    def _load_features(self) -> MetricNetwork:
-        name, side = self.options.features, features.IMAGENET_SIDE
-        network, sha256 = features.Pooled(pretrained.feature_network(name, head=True)), pretrained.digest(name)
-        self.protocol["features"] = {"network": name, "sha256": sha256, "input": _input_note(side), "of": "kid"}
-        return MetricNetwork(network, f"{name}, sha256 {sha256}", side, name)
-
-    def _load_lpips(self) -> features.Lpips | None:
+    def _load_lpips(self) -> dict[str, Callable[[Tensor, Tensor], Tensor]]:
         if self.options.lpips is None or not self.wanted(["lpips"]):
-            return None
+            return {}
         distance, kind, sha256 = features.load_lpips(self.options.lpips, self.device)
         self.protocol["lpips"] = {"backbone": kind, "file": str(self.options.lpips), "sha256": sha256}
-        return distance
+        return {"lpips": distance}
 
-    def _load_inception(self) -> MetricNetwork | None:
+    def _load_inception(self, by_inception: Sequence[str]) -> dict[str, MetricNetwork]:
         options = self.options
-        by_inception = [name for name in NEED_INCEPTION if not (name == "kid" and options.features)]
         asked = set(by_inception) & set(options.metrics)
         if options.metrics and not asked:
-            return None
+            return {}
         path = features.find_inception(options.inception, fetch=options.download)
         if path is None and asked:
             other = ", and KID can be measured by --features" if "kid" in asked else ""
@@ -306,7 +342,7 @@ class MetricSuite:
                 f"fetches them ({features.INCEPTION_BYTES / 1e6:.0f} MB) from {features.INCEPTION_URL}{other}"
             )
         if path is None:
-            return None
+            return {}
         network, sha256 = features.load_inception(path)
         self.protocol["inception"] = {
             "file": str(path),
@@ -314,7 +350,8 @@ class MetricSuite:
             "published": sha256 == features.INCEPTION_SHA256,
             "input": _input_note(features.INCEPTION_SIDE),
         }
-        return MetricNetwork(network, f"Inception, sha256 {sha256}", features.INCEPTION_SIDE, str(path))
+        made = MetricNetwork(network, f"Inception, sha256 {sha256}", features.INCEPTION_SIDE, str(path))
+        return dict.fromkeys(by_inception, made)
 
 
 def _input_note(side: int) -> str:

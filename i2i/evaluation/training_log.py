@@ -203,45 +203,34 @@ def validation_protocol(options: Mapping[str, Any], metrics: Iterable[str]) -> d
 
     `options` are those of the run, see `run_options`; `metrics` are names as in the log (`cycle_A/l1`).
     """
-    return {"pictures": _pictures(options), "numbers": _compared(list(metrics))}
-
-
-def _pictures(options: Mapping[str, Any]) -> str:
-    count, seed = (_count(options.get(name)) for name in ("validate_images", "seed"))
-    labels, precision = options.get("classes_a") or options.get("classes_b"), options.get("precision")
-    parts = [
-        f"{'number not known' if count is None else f'at most {count}'}, the first {_split(options.get('data'))}",
-        _size(options) or "size not known",
-        *(["labels as a channel for each class"] if labels else []),
-        "measured in float32" + (f" (trained in {precision})" if precision in ("bf16", "fp16") else ""),
-        f"seed {VALIDATION_SEED} for dropout" + ("" if seed is None else f", {seed} for toy pictures and noise"),
-    ]
-    return "; ".join(parts)
-
-
-def _split(data: object) -> str:
-    if data == "toy":
-        return "of those that toy holds out"
-    name = f" of {data}".replace("\n", "\\n") if isinstance(data, str) else ""
-    return f"of the val split{name}, or of test where there is no val"
-
-
-def _size(options: Mapping[str, Any]) -> str:
-    """Empty if it is not known."""
-    name = "toy" if options.get("data") == "toy" else options.get("preprocess")
-    sides = {name: side for name in ("crop_size", "load_size") if (side := _count(options.get(name))) is not None}
+    names = ("validate_images", "seed", "crop_size", "load_size")
+    known = {name: number for name in names if (number := _count(options.get(name))) is not None}
+    data, precision = options.get("data"), options.get("precision")
+    kind = "toy" if data == "toy" else options.get("preprocess")
     try:
-        return _SIZES[name].format(**sides) if isinstance(name, str) else ""
+        size = _SIZES[str(kind)].format(**known)
     except KeyError:
-        return ""
+        size = "size not known"
+    place = f" of {data}".replace("\n", "\\n") if isinstance(data, str) else ""
+    split = "those that toy holds out" if kind == "toy" else f"the val split{place}, or of test where there is no val"
+    count = f"at most {known['validate_images']}" if "validate_images" in known else "number not known"
+    parts = [
+        f"{count}, the first of {split}",
+        size,
+        *(["labels as a channel for each class"] if options.get("classes_a") or options.get("classes_b") else []),
+        "measured in float32" + (f" (trained in {precision})" if precision in ("bf16", "fp16") else ""),
+        f"seed {VALIDATION_SEED} for dropout"
+        + (f", {known['seed']} for toy pictures and noise" if "seed" in known else ""),
+    ]
+    return {"pictures": "; ".join(parts), "numbers": _compared(list(metrics))}
 
 
 def _compared(metrics: list[str]) -> str:
-    kinds = [name.rpartition("/")[2] for name in metrics]
+    """Which pictures each metric compares."""
+    kinds = {name.rpartition("/")[2] for name in metrics}
     groups: dict[str, list[str]] = {}
-    for subject in dict.fromkeys(
-        name.rpartition("/")[0] for name in metrics if not name.endswith(("swd", "luminance_ssim"))
-    ):
+    means = (name.rpartition("/")[0] for name in metrics if not name.endswith(("swd", "luminance_ssim")))
+    for subject in dict.fromkeys(means):
         groups.setdefault(_COMPARED.get(subject.partition("_")[0], _COMPARED_ELSE), []).append(subject)
     parts = ["luminance_ssim: means of outputs against their inputs"] if "luminance_ssim" in kinds else []
     parts += [f"{', '.join(subjects)}: means of {compared}" for compared, subjects in groups.items()]

@@ -12,11 +12,10 @@ from check_files import check
 from PIL import Image
 
 from i2i import images
+from i2i.data import check as checking
 from i2i.data import datasets
-from i2i.data import look as looking
-from i2i.data.check import narrow, remarks
+from i2i.data.check import narrow, picture_facts, remarks
 from i2i.data.datasets import open_datasets
-from i2i.data.look import picture_facts
 from i2i.data.options import DataOptions
 from i2i.data.source import picture_part
 from i2i.errors import InputError
@@ -81,12 +80,12 @@ def test_a_sample_of_a_large_set_is_decoded_and_reported(tmp_path: Path, monkeyp
     files = photos(tmp_path)
     for i in (4, 31):
         cut_short(files[i])
-    monkeypatch.setattr(looking, "SAMPLE", 10)
-    assert [path for path, _ in check(files)] == [files[4]]
-    assert [path for path, _ in check(files, "full")] == [files[4], files[31]]
+    monkeypatch.setattr(checking, "SAMPLE", 10)
+    assert check(files) == [files[4]]
+    assert check(files, "full") == [files[4], files[31]]
     open_datasets(options(tmp_path, on_bad="skip"), paired=False)
     assert "checked 10 of 40 pictures by decoding them, the headers of the others" in capfd.readouterr().err
-    monkeypatch.setattr(looking, "SAMPLE", 40)
+    monkeypatch.setattr(checking, "SAMPLE", 40)
     assert len(check(files)) == 2
 
 
@@ -223,10 +222,10 @@ def test_large_pictures_are_decoded_one_after_the_other(tmp_path: Path, monkeypa
         held.remove(path)
         return read(path)
 
-    monkeypatch.setattr(looking, "cores", lambda: 3)
-    monkeypatch.setattr(looking.images, "read", watched)  # type: ignore[attr-defined]
+    monkeypatch.setattr(checking, "cores", lambda: 3)
+    monkeypatch.setattr(checking.images, "read", watched)  # type: ignore[attr-defined]
     for pixels, at_a_time in ((24 * 24 - 1, 1), (2 * 24 * 24, 2), (1 << 20, 4)):
         most.clear()
-        monkeypatch.setattr(looking, "AT_A_TIME", pixels)
+        monkeypatch.setattr(checking, "AT_A_TIME", pixels)
         check(files)
         assert max(most) == at_a_time

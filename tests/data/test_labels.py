@@ -10,8 +10,8 @@ from PIL import Image
 
 from i2i import images
 from i2i.config import from_mapping
+from i2i.data import check as checking
 from i2i.data import datasets
-from i2i.data import look as looking
 from i2i.data.datasets import open_datasets
 from i2i.data.loader import batches
 from i2i.data.options import DataOptions, channels
@@ -332,7 +332,7 @@ def test_every_process_takes_the_same_labels_for_the_rule(
         write(tmp_path / "train/A" / f"{i}.png", np.zeros((SIDE, SIDE, 3), np.uint8))
         mask = np.ones((SIDE, SIDE, 1), np.uint8) if i == 5 else 255 * blocks(i, 2)[..., None]
         write(tmp_path / "train/B" / f"{i}.png", mask)
-    monkeypatch.setattr(looking, "SAMPLE", 3)
+    monkeypatch.setattr(checking, "SAMPLE", 3)
     held = []
     for first in (True, False):
         monkeypatch.setattr(datasets, "_is_first", lambda first=first: first)

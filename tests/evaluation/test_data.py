@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from evaluation_tools import folder, model
 
+from i2i import images
 from i2i.errors import InputError, UsageError
-from i2i.evaluation.data import open_data
+from i2i.evaluation.data import Item, PictureFiles, open_data
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import EvaluationOptions
 from i2i.evaluation.result import Evaluation, table
+from i2i.images import Picture, write
 from i2i.models import model_file
 from i2i.models.info import Training, describe
 from i2i.networks.blocks import init_weights
@@ -112,3 +115,29 @@ def test_the_configuration_beside_a_student_says_how_many_domains_it_had(tmp_pat
             measured(student, tmp_path / "data", "l1")
     (tmp_path / "run/config.yaml").write_text("algorithm: distill\nlambda_gan: 1.0\n")
     assert measured(student, tmp_path / "data", "l1").rows[0].measures["l1"].pictures == 1
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
+def test_bands_of_data_are_measured_as_they_are_translated(tmp_path: Path, channels: int) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (6, 8, 5), np.uint8)
+    images.write(tmp_path / "a.tif", Picture(values[..., :3].copy(), extra=values[..., 3:].copy()))
+    files, picture = PictureFiles([Item(tmp_path / "a.tif")], channels), images.read(tmp_path / "a.tif")
+    if channels in (1, 3, 5):
+        assert torch.equal(files[0], images.to_tensor(picture.channels(channels)))
+    else:
+        with pytest.raises(InputError, match="has 5 channels"):
+            files[0]
+
+
+def test_transparency_is_measured_as_it_is_seen_over_white(tmp_path: Path):
+    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
+    alpha = np.full((16, 16), 255, np.uint8)
+    alpha[:, :8] = 0
+    other = pixels.copy()
+    other[:, :8] = 0
+    pictures = {"a": Picture(pixels, alpha), "hidden": Picture(other, alpha), "lost": Picture(pixels)}
+    for name, picture in pictures.items():
+        write(tmp_path / f"{name}.png", picture)
+    seen, hidden, lost = (PictureFiles([Item(tmp_path / f"{name}.png")])[0] for name in pictures)
+    assert torch.equal(seen, hidden) and not torch.equal(seen, lost)
+    assert (seen[:, :, :8] == 1).all() and torch.equal(seen[:, :, 8:], lost[:, :, 8:])

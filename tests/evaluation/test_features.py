@@ -8,14 +8,18 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from evaluation_tools import changes, drawn, half_width
 from pickles import Calls
+from torch import Tensor
 from torchvision.models.inception import BasicConv2d
 
-from i2i.errors import ModelError, UsageError
+from i2i.errors import InputError, ModelError, UsageError
 from i2i.evaluation import features
-from i2i.evaluation.features import Inception
+from i2i.evaluation.features import Features, Inception, extract
+from i2i.evaluation.metrics import draws, linear, mean, student
 from i2i.models import state_dicts
 
 
@@ -209,3 +213,300 @@ def test_files_that_are_no_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setitem(sys.modules, "torchmetrics.functional.image.lpips", None)
     with pytest.raises(UsageError, match=r"i2i\[metrics\]"):
         features.load_lpips(path)
+
+
+class SmallNetwork(torch.nn.Module):
+    """In place of Inception: random weights, 24 features, 7 classes."""
+
+    num_features = 24
+
+    def __init__(self) -> None:
+        super().__init__()
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            self.convolution = torch.nn.Conv2d(3, 24, 5, 3)
+            self.classes = torch.nn.Linear(24, 7, bias=False)
+
+    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        features = 10 * self.convolution(images).relu().mean(dim=(2, 3))
+        return features, self.classes(features)
+
+
+class Pool(torch.nn.Module):
+    """The same as torchmetrics takes it: bytes in, features out."""
+
+    num_features = 24
+
+    def __init__(self, which: int) -> None:
+        super().__init__()
+        self.network, self.which = SmallNetwork(), which
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.network(images.to(self.network.classes.weight.dtype) / 127.5 - 1)[self.which]
+        return found
+
+
+@pytest.fixture(scope="module")
+def two_sets() -> tuple[torch.Tensor, torch.Tensor]:
+    draw = np.random.default_rng(0)
+    a = draw.integers(0, 256, (60, 3, 16, 16), np.uint8)
+    b = (draw.integers(0, 256, (45, 3, 16, 16)) * np.array([0.8, 1.0, 0.6])[:, None, None]).astype(np.uint8)
+    return torch.from_numpy(a), torch.from_numpy(b)
+
+
+@pytest.fixture(scope="module")
+def extracted(two_sets: tuple[torch.Tensor, torch.Tensor]) -> tuple[Features, Features]:
+    network = SmallNetwork()
+    a, b = (extract([x.float() / 127.5 - 1 for x in some], network, 16, batch=20) for some in two_sets)
+    return a, b
+
+
+@pytest.mark.arithmetic
+def test_features_are_float64_and_in_order(two_sets: Any, extracted: Any) -> None:
+    a, _ = extracted
+    assert a.pool.dtype == a.logits.dtype == torch.float64
+    pool, logits = SmallNetwork()(two_sets[0].float() / 127.5 - 1)
+    torch.testing.assert_close((a.pool, a.logits), (pool.double(), logits.double()), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.arithmetic
+def test_fid_is_torchmetrics(two_sets: Any, extracted: Any) -> None:
+    fid = pytest.importorskip("torchmetrics.image.fid")
+    pytest.importorskip("torch_fidelity")
+    theirs = fid.FrechetInceptionDistance(feature=Pool(0), input_img_size=(3, 16, 16))
+    theirs.set_dtype(torch.float64)
+    theirs.update(two_sets[0], real=True)
+    theirs.update(two_sets[1], real=False)
+    assert features.fid(extracted[0].pool, extracted[1].pool).value == pytest.approx(float(theirs.compute()), abs=1e-4)
+
+
+@pytest.mark.arithmetic
+def test_fid_is_torch_fidelitys_also_for_fewer_pictures_than_features(extracted: Any) -> None:
+    theirs = pytest.importorskip("torch_fidelity.metric_fid")
+    for a, b in (extracted[0].pool, extracted[1].pool), (extracted[0].pool[:9], extracted[1].pool[:12]):
+        statistics = [theirs.fid_features_to_statistics(x) for x in (a, b)]
+        expected = theirs.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
+        assert features.fid(a, b).value == pytest.approx(expected, abs=1e-4)
+        assert features.fid(b, a).value == pytest.approx(features.fid(a, b).value, rel=1e-9)
+        assert features.fid(a, a).value == pytest.approx(0, abs=1e-9)
+
+
+@pytest.mark.arithmetic
+def test_kid_is_the_mean_of_torch_fidelitys_subsets(extracted: Any) -> None:
+    theirs = pytest.importorskip("torch_fidelity.metric_kid")
+    a, b = extracted[0].pool, extracted[1].pool
+    settings = {"kid_subsets": 2000, "kid_subset_size": 20, "rng_seed": 7, "verbose": False}
+    expected = theirs.kid_features_to_metric(a, b, **settings)
+    error = expected["kernel_inception_distance_std"] / 2000**0.5
+    found = features.kid(a, b).value
+    assert found == pytest.approx(expected["kernel_inception_distance_mean"], abs=4 * error) and error < 0.02 * found
+
+
+@pytest.mark.arithmetic
+def test_kid_is_torchmetrics(extracted: Any) -> None:
+    theirs = pytest.importorskip("torchmetrics.image.kid")
+    a, b = extracted[0].pool[:40], extracted[1].pool[:40]
+    assert features.kid(a, b).value == pytest.approx(float(theirs.poly_mmd(a, b)), abs=1e-4)
+
+
+@pytest.mark.arithmetic
+def test_inception_score_is_torch_fidelitys_and_torchmetrics(two_sets: Any, extracted: Any) -> None:
+    theirs = pytest.importorskip("torch_fidelity.metric_isc")
+    module = pytest.importorskip("torchmetrics.image.inception")
+    logits = extracted[0].logits
+    expected = theirs.isc_features_to_metric(logits, splits=6, shuffle=True, rng_seed=3)
+    found, deviation = features.inception_score(logits, splits=6, seed=3)
+    assert found.value == pytest.approx(expected["inception_score_mean"], abs=1e-4)
+    assert deviation == pytest.approx(expected["inception_score_std"], abs=1e-4)
+    metric = module.InceptionScore(feature=Pool(1), splits=1)
+    metric.update(two_sets[0])
+    assert features.inception_score(logits, splits=1)[0].value == pytest.approx(float(metric.compute()[0]), abs=1e-4)
+    assert features.inception_score(torch.zeros(20, 5), splits=2)[0].value == pytest.approx(1)
+
+
+@pytest.mark.arithmetic
+def test_precision_and_recall_are_the_definition(extracted: Any) -> None:
+    made, real = extracted[0].pool.numpy(), extracted[1].pool.numpy()
+
+    def covered(points: np.ndarray[Any, Any], manifold: np.ndarray[Any, Any], k: int) -> float:
+        inside = 0
+        for point in points:
+            for centre in manifold:
+                radius = np.sort(np.linalg.norm(manifold - centre, axis=1))[k]  # the 0th is itself
+                if np.linalg.norm(point - centre) <= radius:
+                    inside += 1
+                    break
+        return inside / len(points)
+
+    for k in (1, 3, 6):
+        expected = covered(made, real, k), covered(real, made, k)
+        a, b = torch.from_numpy(made), torch.from_numpy(real)
+        assert (features.precision(a, b, k).value, features.recall(a, b, k).value) == pytest.approx(expected)
+    same = torch.from_numpy(real)
+    assert features.precision(same, same).value == features.recall(same, same).value == 1
+    assert features.precision(same + 1000, same).value == features.recall(same + 1000, same).value == 0
+
+
+@pytest.mark.arithmetic
+def test_precision_and_recall_are_torch_fidelitys(extracted: Any) -> None:
+    theirs = pytest.importorskip("torch_fidelity.metric_prc")
+    a, b = extracted[0].pool, extracted[1].pool
+    settings = {"prc_neighborhood": 3, "prc_batch_size": 100, "save_cpu_ram": False, "verbose": False}
+    expected = theirs.prc_features_to_metric(a, b, **settings)
+    assert features.precision(a, b).value == pytest.approx(expected["precision"], abs=1e-4)
+    assert features.recall(a, b).value == pytest.approx(expected["recall"], abs=1e-4)
+
+
+@pytest.mark.arithmetic
+def test_too_few_pictures_are_an_error_that_says_so(extracted: Any) -> None:
+    a, b = extracted[0].pool, extracted[1].pool
+    for call in (
+        lambda: features.fid(a[:1], b),
+        lambda: features.kid(a[:1], b),
+        lambda: features.inception_score(a[:5], splits=10),
+        lambda: features.precision(a[:3], b),
+        lambda: features.recall(a, b[:3]),
+    ):
+        with pytest.raises(InputError, match="undefined for a set of"):
+            call()
+    with pytest.raises(ValueError, match="shapes"):
+        features.fid(a, b[:, :3])
+
+
+@pytest.mark.arithmetic
+def test_the_inception_score_of_what_is_certain_is_1() -> None:
+    assert features.inception_score(torch.tensor([[1000.0, 0.0]] * 5), 1)[0].value == 1
+    both = torch.tensor([[1000.0, 0.0, -2000.0], [0.0, 1000.0, -2000.0]])
+    assert features.inception_score(both, 1)[0].value == pytest.approx(2)
+
+
+@pytest.mark.arithmetic
+def test_features_that_are_not_finite_are_refused() -> None:
+    network = SmallNetwork()
+    network.convolution.weight.data *= 1e38
+    with pytest.raises(ModelError, match="not finite"):
+        extract([torch.ones(3, 16, 16)], network, 16)
+
+
+@pytest.mark.arithmetic
+def test_draws_of_kid_are_those_of_the_pictures_drawn() -> None:
+    a, b = 1 + drawn(9, 4), drawn(7, 4, seed=1)
+    found = features.kid(a, b, seed=2)
+    assert found.resampled is not None
+    for k in (0, 17):
+        of_a, of_b = (torch.repeat_interleave(torch.arange(len(x)), draws(len(x), 2)[k].long()) for x in (a, b))
+
+        def within(x: Tensor, chosen: Tensor) -> float:
+            pairs = [(i, j) for i in chosen.tolist() for j in chosen.tolist() if i != j]
+            return float(np.mean([(float(x[i] @ x[j]) / 4 + 1) ** 3 for i, j in pairs]))
+
+        across = np.mean([(float(a[i] @ b[j]) / 4 + 1) ** 3 for i in of_a for j in of_b])
+        assert float(found.resampled[k]) == pytest.approx(within(a, of_a) + within(b, of_b) - 2 * across)
+
+
+@pytest.mark.arithmetic
+def test_kid_of_points_and_of_few_pictures() -> None:
+    """Two sets without any spread, x and y everywhere: (x² + 1)³ + (y² + 1)³ - 2 (x y + 1)³."""
+    a, b = torch.full((4, 1), 0.5), torch.full((3, 1), -1.0)
+    assert features.kid(a, b).value == pytest.approx(1.25**3 + 2**3 - 2 * 0.5**3)
+    assert features.kid(a, b).interval() == pytest.approx((features.kid(a, b).value,) * 2)
+    assert features.kid(drawn(2, 3), drawn(5, 3, seed=1)).interval() is None, "two pictures are one pair"
+    assert features.kid(drawn(3, 3), drawn(3, 3, seed=1)).interval() is not None
+    many = drawn(300, 3), drawn(270, 3, seed=1)  # in more than one block
+    assert features.kid(*many).value == pytest.approx(kid_by_matrix(*many))
+
+
+def kid_by_matrix(a: Tensor, b: Tensor) -> float:
+    def kernel(x: Tensor, y: Tensor) -> Tensor:
+        return (x @ y.T / x.shape[1] + 1) ** 3
+
+    within = [(kernel(x, x).sum() - kernel(x, x).trace()) / (len(x) * (len(x) - 1)) for x in (a, b)]
+    return float(within[0] + within[1] - 2 * kernel(a, b).mean())
+
+
+@pytest.mark.arithmetic
+def test_the_interval_of_kid_is_that_of_its_influences() -> None:
+    """Far from 0, Var = 4 Var(h(x)) / n + 4 Var(g(y)) / m, h and g the means of the kernel (Sutherland 2019)."""
+    a, b = 0.7 + drawn(150, 6), drawn(120, 6, seed=1)
+
+    def means(x: Tensor, y: Tensor) -> Tensor:
+        own = (x @ x.T / 6 + 1) ** 3
+        return (own.sum(dim=1) - own.diagonal()) / (len(x) - 1) - ((x @ y.T / 6 + 1) ** 3).mean(dim=1)
+
+    deviation = float((4 * means(a, b).var() / 150 + 4 * means(b, a).var() / 120) ** 0.5)
+    assert half_width(features.kid(a, b)) == pytest.approx(student(119) * deviation, rel=0.08)
+
+
+@pytest.mark.arithmetic
+@pytest.mark.parametrize(("count", "dimensions"), [(20, 4), (6, 9)])
+def test_the_draws_of_fid_follow_each_pictures_weight(count: int, dimensions: int) -> None:
+    """Also where there are fewer pictures than features."""
+    a, b = 0.4 + drawn(count, dimensions), 1.5 * drawn(count + 2, dimensions, seed=1)
+
+    def fid(w: Tensor, v: Tensor) -> Tensor:
+        means, covariances = [], []
+        for x, some in ((a, w), (b, v)):
+            p = some / some.sum()
+            means.append(p @ x)
+            covariances.append(((x - means[-1]) * p[:, None]).T @ (x - means[-1]) * len(x) / (len(x) - 1))
+        root = torch.linalg.eigvals(covariances[0] @ covariances[1]).real.clamp_min(0).sqrt().sum()
+        trace = covariances[0].trace() + covariances[1].trace()
+        return (means[0] - means[1]).square().sum() + trace - 2 * root
+
+    ones = torch.ones(count, dtype=torch.float64), torch.ones(count + 2, dtype=torch.float64)
+    influences = changes(lambda w: fid(w, ones[1]), count, 1e-3), changes(lambda v: fid(ones[0], v), count + 2, 1e-3)
+    found, expected = features.fid(a, b, seed=4), linear(float(fid(*ones)), influences, 4)
+    assert found.value == pytest.approx(expected.value) and found.resampled is not None
+    torch.testing.assert_close(found.resampled, expected.resampled, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.arithmetic
+def test_the_draws_of_the_inception_score_follow_each_pictures_weight() -> None:
+    logits = 2 * drawn(30, 5)
+    order = np.random.RandomState(1).permutation(30)
+
+    def score(w: Tensor) -> Tensor:
+        parts = []
+        for part in (order[:15], order[15:]):
+            p, some = logits[part].softmax(dim=1), w[part] / w[part].sum()
+            parts.append((some @ (p * (p.log() - (some @ p).log())).sum(dim=1)).exp())
+        return torch.stack(parts).mean()
+
+    found, _ = features.inception_score(logits, splits=2, seed=1)
+    expected = linear(float(score(torch.ones(30).double())), [changes(score, 30)], 1)
+    assert found.value == pytest.approx(expected.value) and found.resampled is not None
+    torch.testing.assert_close(found.resampled, expected.resampled, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.arithmetic
+def test_shares_vary_as_a_binomial_does() -> None:
+    made, real = drawn(80, 2), 0.5 * drawn(80, 2, seed=1)
+    found = features.precision(made, real)
+    expected = student(79) * (found.value * (1 - found.value) / 79) ** 0.5
+    assert 0.3 < found.value < 0.9 and half_width(found) == pytest.approx(expected, rel=0.1)
+
+
+def shifted(shift: float, count: int, random: np.random.RandomState) -> Tensor:
+    return torch.from_numpy(shift + random.standard_normal((count, 6)))
+
+
+@pytest.mark.arithmetic
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("mean", 0.9, 0.985), ("kid", 0.9, 0.985), ("fid", 0.88, 0.985), ("floor", 0.94, 1.0)]
+)
+def test_coverage(name: str, least: float, most: float) -> None:
+    """About 95 % of 400 intervals hold the number that is right; at the floor, where two sets are of one distribution,
+    more, as the draws vary more than the number."""
+    random, found = np.random.RandomState(0), []
+    for _ in range(400):
+        if name == "mean":
+            found.append(mean((shifted(0, 20, random)[:, 0] / 2).exp(), 0))
+        elif name == "fid":
+            found.append(features.fid(shifted(0.8, 60, random), shifted(0, 80, random)))
+        else:
+            found.append(features.kid(shifted(0.8 if name == "kid" else 0, 60, random), shifted(0, 80, random)))
+    right = {"mean": np.exp(0.125), "floor": 0.0}.get(name, np.mean([estimate.value for estimate in found]))
+    intervals = [estimate.interval() or (0.0, 0.0) for estimate in found]
+    share = np.mean([low <= right <= high for low, high in intervals])
+    assert least <= share <= most

@@ -1,26 +1,33 @@
 """The formulas against torchmetrics, torch-fidelity and plain NumPy, on the same pictures and features."""
 
 import math
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from evaluation_tools import drawn, half_width
+from torch import Tensor
 from torch.nn import functional as F
 
-from i2i import images
-from i2i.errors import InputError, ModelError
+from i2i.errors import InputError
 from i2i.evaluation import metrics
-from i2i.evaluation.applicable import hold_indices
-from i2i.evaluation.data import Item, PictureFiles
-from i2i.evaluation.evaluate import evaluate
-from i2i.evaluation.features import Features, extract
-from i2i.evaluation.metrics import cycle_error, l1, luminance_ssim, ms_ssim, psnr, resized, squared, ssim
-from i2i.evaluation.options import LABELS, EvaluationOptions
-from i2i.images import Picture, write
-from i2i.images.palettes import Palette, indexed
+from i2i.evaluation.metrics import (
+    RESAMPLES,
+    Estimate,
+    cycle_error,
+    draws,
+    l1,
+    luminance_ssim,
+    mean,
+    mean_across,
+    mean_of_pairs,
+    ms_ssim,
+    psnr,
+    resized,
+    squared,
+    ssim,
+    student,
+)
 from i2i.losses.regularisers import luminance
 
 pytestmark = pytest.mark.arithmetic
@@ -145,222 +152,6 @@ def test_a_made_pixel_without_label_is_wrong() -> None:
         metrics.scores(metrics.confusion(made, np.full((1, 2), 255, np.uint8), 2))
 
 
-def _numbered(path: Path) -> Path:
-    """A PNG with a palette, whose numbers are two classes."""
-    image = Image.new("P", (8, 6))
-    image.putpalette([255, 0, 0, 0, 255, 0])
-    image.paste(1, (0, 0, 4, 6))
-    image.save(path)
-    return path
-
-
-def test_numbers_of_a_palette_are_class_indices(tmp_path: Path) -> None:
-    files = PictureFiles([Item(_numbered(tmp_path / "a.png"))])
-    assert hold_indices(indexed(2), files)
-    assert not hold_indices(Palette("two", ((255, 0, 0), (0, 255, 0))), files), "colours of classes"
-    greys = tmp_path / "mask.png"
-    images.write(greys, Picture(np.array([[[0], [255]]], np.uint8)))
-    masks = PictureFiles([Item(greys)])
-    assert hold_indices(indexed(255), masks) and not hold_indices(Palette("mask", ((0,) * 3, (255,) * 3)), masks)
-
-
-def test_folders_of_such_files_are_scored_as_labels(tmp_path: Path) -> None:
-    for side in "ab":
-        (tmp_path / side).mkdir()
-        _numbered(tmp_path / side / "0.png")
-    found = evaluate([str(tmp_path / "a"), str(tmp_path / "b")], EvaluationOptions(palette="2"))
-    (row,) = found.rows
-    assert set(row.measures) == set(LABELS) and row.measures["mean_iou"].value == 1
-
-
-@pytest.mark.parametrize("channels", [1, 2, 3, 4, 5])
-def test_bands_of_data_are_measured_as_they_are_translated(tmp_path: Path, channels: int) -> None:
-    values = np.random.default_rng(0).integers(0, 255, (6, 8, 5), np.uint8)
-    images.write(tmp_path / "a.tif", Picture(values[..., :3].copy(), extra=values[..., 3:].copy()))
-    files, picture = PictureFiles([Item(tmp_path / "a.tif")], channels), images.read(tmp_path / "a.tif")
-    if channels in (1, 3, 5):
-        assert torch.equal(files[0], images.to_tensor(picture.channels(channels)))
-    else:
-        with pytest.raises(InputError, match="has 5 channels"):
-            files[0]
-
-
-class SmallNetwork(torch.nn.Module):
-    """In place of Inception: random weights, 24 features, 7 classes."""
-
-    num_features = 24
-
-    def __init__(self) -> None:
-        super().__init__()
-        with torch.random.fork_rng():
-            torch.manual_seed(0)
-            self.convolution = torch.nn.Conv2d(3, 24, 5, 3)
-            self.classes = torch.nn.Linear(24, 7, bias=False)
-
-    def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        features = 10 * self.convolution(images).relu().mean(dim=(2, 3))
-        return features, self.classes(features)
-
-
-class Pool(torch.nn.Module):
-    """The same as torchmetrics takes it: bytes in, features out."""
-
-    num_features = 24
-
-    def __init__(self, which: int) -> None:
-        super().__init__()
-        self.network, self.which = SmallNetwork(), which
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.network(images.to(self.network.classes.weight.dtype) / 127.5 - 1)[self.which]
-        return found
-
-
-@pytest.fixture(scope="module")
-def two_sets() -> tuple[torch.Tensor, torch.Tensor]:
-    draw = np.random.default_rng(0)
-    a = draw.integers(0, 256, (60, 3, 16, 16), np.uint8)
-    b = (draw.integers(0, 256, (45, 3, 16, 16)) * np.array([0.8, 1.0, 0.6])[:, None, None]).astype(np.uint8)
-    return torch.from_numpy(a), torch.from_numpy(b)
-
-
-@pytest.fixture(scope="module")
-def features(two_sets: tuple[torch.Tensor, torch.Tensor]) -> tuple[Features, Features]:
-    network = SmallNetwork()
-    a, b = (extract([x.float() / 127.5 - 1 for x in some], network, 16, batch=20) for some in two_sets)
-    return a, b
-
-
-def test_features_are_float64_and_in_order(two_sets: Any, features: Any) -> None:
-    a, _ = features
-    assert a.pool.dtype == a.logits.dtype == torch.float64
-    pool, logits = SmallNetwork()(two_sets[0].float() / 127.5 - 1)
-    torch.testing.assert_close((a.pool, a.logits), (pool.double(), logits.double()), atol=1e-5, rtol=1e-5)
-
-
-def test_fid_is_torchmetrics(two_sets: Any, features: Any) -> None:
-    fid = pytest.importorskip("torchmetrics.image.fid")
-    pytest.importorskip("torch_fidelity")
-    theirs = fid.FrechetInceptionDistance(feature=Pool(0), input_img_size=(3, 16, 16))
-    theirs.set_dtype(torch.float64)
-    theirs.update(two_sets[0], real=True)
-    theirs.update(two_sets[1], real=False)
-    assert metrics.fid(features[0].pool, features[1].pool).value == pytest.approx(float(theirs.compute()), abs=1e-4)
-
-
-def test_fid_is_torch_fidelitys_also_for_fewer_pictures_than_features(features: Any) -> None:
-    theirs = pytest.importorskip("torch_fidelity.metric_fid")
-    for a, b in (features[0].pool, features[1].pool), (features[0].pool[:9], features[1].pool[:12]):
-        statistics = [theirs.fid_features_to_statistics(x) for x in (a, b)]
-        expected = theirs.fid_statistics_to_metric(*statistics, verbose=False)["frechet_inception_distance"]
-        assert metrics.fid(a, b).value == pytest.approx(expected, abs=1e-4)
-        assert metrics.fid(b, a).value == pytest.approx(metrics.fid(a, b).value, rel=1e-9)
-        assert metrics.fid(a, a).value == pytest.approx(0, abs=1e-9)
-
-
-def test_kid_is_the_mean_of_torch_fidelitys_subsets(features: Any) -> None:
-    theirs = pytest.importorskip("torch_fidelity.metric_kid")
-    a, b = features[0].pool, features[1].pool
-    settings = {"kid_subsets": 2000, "kid_subset_size": 20, "rng_seed": 7, "verbose": False}
-    expected = theirs.kid_features_to_metric(a, b, **settings)
-    error = expected["kernel_inception_distance_std"] / 2000**0.5
-    found = metrics.kid(a, b).value
-    assert found == pytest.approx(expected["kernel_inception_distance_mean"], abs=4 * error) and error < 0.02 * found
-
-
-def test_kid_is_torchmetrics(features: Any) -> None:
-    theirs = pytest.importorskip("torchmetrics.image.kid")
-    a, b = features[0].pool[:40], features[1].pool[:40]
-    assert metrics.kid(a, b).value == pytest.approx(float(theirs.poly_mmd(a, b)), abs=1e-4)
-
-
-def test_inception_score_is_torch_fidelitys_and_torchmetrics(two_sets: Any, features: Any) -> None:
-    theirs = pytest.importorskip("torch_fidelity.metric_isc")
-    module = pytest.importorskip("torchmetrics.image.inception")
-    logits = features[0].logits
-    expected = theirs.isc_features_to_metric(logits, splits=6, shuffle=True, rng_seed=3)
-    found, deviation = metrics.inception_score(logits, splits=6, seed=3)
-    assert found.value == pytest.approx(expected["inception_score_mean"], abs=1e-4)
-    assert deviation == pytest.approx(expected["inception_score_std"], abs=1e-4)
-    metric = module.InceptionScore(feature=Pool(1), splits=1)
-    metric.update(two_sets[0])
-    assert metrics.inception_score(logits, splits=1)[0].value == pytest.approx(float(metric.compute()[0]), abs=1e-4)
-    assert metrics.inception_score(torch.zeros(20, 5), splits=2)[0].value == pytest.approx(1)
-
-
-def test_precision_and_recall_are_the_definition(features: Any) -> None:
-    made, real = features[0].pool.numpy(), features[1].pool.numpy()
-
-    def covered(points: np.ndarray[Any, Any], manifold: np.ndarray[Any, Any], k: int) -> float:
-        inside = 0
-        for point in points:
-            for centre in manifold:
-                radius = np.sort(np.linalg.norm(manifold - centre, axis=1))[k]  # the 0th is itself
-                if np.linalg.norm(point - centre) <= radius:
-                    inside += 1
-                    break
-        return inside / len(points)
-
-    for k in (1, 3, 6):
-        expected = covered(made, real, k), covered(real, made, k)
-        a, b = torch.from_numpy(made), torch.from_numpy(real)
-        assert (metrics.precision(a, b, k).value, metrics.recall(a, b, k).value) == pytest.approx(expected)
-    same = torch.from_numpy(real)
-    assert metrics.precision(same, same).value == metrics.recall(same, same).value == 1
-    assert metrics.precision(same + 1000, same).value == metrics.recall(same + 1000, same).value == 0
-
-
-def test_precision_and_recall_are_torch_fidelitys(features: Any) -> None:
-    theirs = pytest.importorskip("torch_fidelity.metric_prc")
-    a, b = features[0].pool, features[1].pool
-    settings = {"prc_neighborhood": 3, "prc_batch_size": 100, "save_cpu_ram": False, "verbose": False}
-    expected = theirs.prc_features_to_metric(a, b, **settings)
-    assert metrics.precision(a, b).value == pytest.approx(expected["precision"], abs=1e-4)
-    assert metrics.recall(a, b).value == pytest.approx(expected["recall"], abs=1e-4)
-
-
-def test_too_few_pictures_are_an_error_that_says_so(features: Any) -> None:
-    a, b = features[0].pool, features[1].pool
-    for call in (
-        lambda: metrics.fid(a[:1], b),
-        lambda: metrics.kid(a[:1], b),
-        lambda: metrics.inception_score(a[:5], splits=10),
-        lambda: metrics.precision(a[:3], b),
-        lambda: metrics.recall(a, b[:3]),
-    ):
-        with pytest.raises(InputError, match="undefined for a set of"):
-            call()
-    with pytest.raises(ValueError, match="shapes"):
-        metrics.fid(a, b[:, :3])
-
-
-def test_the_inception_score_of_what_is_certain_is_1() -> None:
-    assert metrics.inception_score(torch.tensor([[1000.0, 0.0]] * 5), 1)[0].value == 1
-    both = torch.tensor([[1000.0, 0.0, -2000.0], [0.0, 1000.0, -2000.0]])
-    assert metrics.inception_score(both, 1)[0].value == pytest.approx(2)
-
-
-def test_features_that_are_not_finite_are_refused() -> None:
-    network = SmallNetwork()
-    network.convolution.weight.data *= 1e38
-    with pytest.raises(ModelError, match="not finite"):
-        extract([torch.ones(3, 16, 16)], network, 16)
-
-
-def test_transparency_is_measured_as_it_is_seen_over_white(tmp_path: Path):
-    pixels = np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8)
-    alpha = np.full((16, 16), 255, np.uint8)
-    alpha[:, :8] = 0
-    other = pixels.copy()
-    other[:, :8] = 0
-    pictures = {"a": Picture(pixels, alpha), "hidden": Picture(other, alpha), "lost": Picture(pixels)}
-    for name, picture in pictures.items():
-        write(tmp_path / f"{name}.png", picture)
-    seen, hidden, lost = (PictureFiles([Item(tmp_path / f"{name}.png")])[0] for name in pictures)
-    assert torch.equal(seen, hidden) and not torch.equal(seen, lost)
-    assert (seen[:, :, :8] == 1).all() and torch.equal(seen[:, :, 8:], lost[:, :, 8:])
-
-
 def test_diversity_is_the_mean_over_all_pairs() -> None:
     pictures = [torch.rand(3, 32, 32, generator=torch.Generator().manual_seed(i)) for i in range(5)]
     pairs = [(pictures[i] - pictures[j]).abs().mean() / 2 for i in range(5) for j in range(i)]
@@ -385,3 +176,74 @@ def test_squared_takes_the_middle() -> None:
     assert middle.shape == (1, 16, 16)
     assert middle.mean().abs() < 1e-3 and middle.max() < 0.55
     assert squared(ramp[..., :32], 32) is not None and torch.equal(squared(ramp[..., :32], 32), ramp[..., :32])
+
+
+def test_draws_follow_from_the_seed_and_the_number_of_pictures() -> None:
+    assert draws(5, 0)[:3].tolist() == [[1, 1, 0, 2, 1], [2, 0, 0, 1, 2], [1, 2, 2, 0, 0]]
+    assert torch.equal(draws(7, 3).sum(dim=1), torch.full((RESAMPLES,), 7.0, dtype=torch.float64))
+    assert not torch.equal(draws(5, 0), draws(5, 1))
+    assert draws(40, 0).mean() == 1 and draws(40, 0).var() == pytest.approx(1 - 1 / 40, rel=0.02)
+
+
+def test_students_quantiles() -> None:
+    for degrees, expected in ((3, 3.182446), (9, 2.262157), (29, 2.045230), (99, 1.984217)):
+        assert student(degrees) == pytest.approx(expected, rel=0.01)
+
+
+def test_an_interval_by_hand() -> None:
+    """The 2.5 % and 97.5 % of -1 … 1 are -0.95 and 0.95; of 10 pictures widened by √(10 / 9) · 2.262157 / 1.959964."""
+    uniform = torch.linspace(-1, 1, 1001, dtype=torch.float64)
+    low, high = Estimate(2.0, 2 + uniform, 10).interval() or (0, 0)
+    assert (low, high) == pytest.approx((2 - 0.95 * 1.216616, 2 + 0.95 * 1.216616), abs=1e-3)
+    some = torch.cat([2 + uniform, torch.full((50,), torch.nan, dtype=torch.float64)])
+    assert Estimate(2.0, some, 10).interval() == (low, high)
+    for nothing in (Estimate(2.0, uniform, 1), Estimate(2.0, None, 10), Estimate(float("nan"), uniform, 10)):
+        assert nothing.interval() is None
+
+
+@pytest.mark.parametrize("count", [8, 30, 200])
+def test_the_interval_of_a_mean_is_students(count: int) -> None:
+    values = drawn(count)
+    expected = student(count - 1) * float(values.std()) / count**0.5
+    found = mean(values, 0)
+    assert found.value == pytest.approx(float(values.mean())) and half_width(found) == pytest.approx(expected, rel=0.08)
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_pairs_of_a_picture_with_itself_do_not_count(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many rows of the matrix of all pairs are computed at once."""
+    monkeypatch.setattr(metrics, "ROWS", at_once)
+    kernel = torch.tensor([[9.0, 1, 2], [1, 9, 3], [2, 3, 9]], dtype=torch.float64)
+    computed: list[int] = []
+
+    def between(some: Tensor, others: Tensor) -> Tensor:
+        computed.append(len(some))
+        return kernel[some[:, 0]][:, others[:, 0]]
+
+    pictures = torch.arange(3)[:, None]
+    rows = torch.tensor([[1.0, 1, 1], [2, 1, 0], [0, 1, 2], [3, 0, 0]], dtype=torch.float64)
+    found = mean_of_pairs(pictures, between, rows)
+    assert found[:3].tolist() == [2, 1, 3] and bool(found[3].isnan())
+    assert sum(computed) == 3 and max(computed) == at_once
+    across = mean_across(pictures, pictures[:2], between, rows[:2], torch.tensor([[1.0, 1], [0, 2]]).double())
+    assert across.tolist() == pytest.approx([(9 + 1 + 1 + 9 + 2 + 3) / 6, (2 * 1 + 9) / 3])
+
+
+def test_diversity_of_three_pictures_by_hand() -> None:
+    flat = [torch.full((3, 32, 32), value) for value in (-1.0, 0.0, 1.0)]
+    found = metrics.diversity(flat)
+    assert found.value == pytest.approx((0.5 + 1 + 0.5) / 3)
+    one, two = (int((draws(3, 0) == torch.tensor(row)).all(dim=1).nonzero()[0]) for row in ([1, 2, 0], [1, 0, 2]))
+    assert found.resampled is not None
+    assert (float(found.resampled[one]), float(found.resampled[two])) == pytest.approx((0.5, 1.0))
+
+
+def test_scores_of_labels_vary_as_those_of_the_pictures_drawn() -> None:
+    random = np.random.RandomState(0)
+    counts = [metrics.confusion(random.randint(3, size=50), random.randint(3, size=50), 4) for _ in range(6)]
+    found = metrics.resampled(counts, 3)
+    for k in (0, 99):
+        expected = metrics.scores(sum(int(w) * c for w, c in zip(draws(6, 3)[k], counts, strict=True)))  # type: ignore[arg-type]
+        for name, estimate in found.items():
+            assert estimate.resampled is not None
+            assert float(estimate.resampled[k]) == pytest.approx(getattr(expected, name))

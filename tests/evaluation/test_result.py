@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluation_tools import flat, folder, model, picture, script
+from evaluation_tools import drawn, flat, folder, model, picture, script
 from safetensors.torch import save_file
 from tiny_networks import tensors, tiny_vgg
 
 from i2i import images
-from i2i.evaluation import metrics
+from i2i.evaluation import features
 from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
-from i2i.evaluation.metrics import resized
-from i2i.evaluation.result import verdict
+from i2i.evaluation.metrics import mean, resized, student
+from i2i.evaluation.result import Measure, difference, gap_closed, measured, verdict
 from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
@@ -177,7 +177,7 @@ def test_kid_in_the_features_of_a_file(tmp_path: Path) -> None:
         files = PictureFiles(items(path), size=32)
         pictures = torch.stack([resized(files[i], 224, 224) for i in range(len(files))])
         pools.append(network(pictures)[-1].mean(dim=(2, 3)).double())
-    expected = metrics.kid(*pools)
+    expected = features.kid(*pools)
     kid = found["results"][0]["measures"]["kid"]
     assert kid["value"] == pytest.approx(expected.value, rel=1e-4) and (kid["pictures"], kid["reference"]) == (4, 5)
     assert kid["interval"] == pytest.approx(expected.interval(), rel=1e-3)
@@ -257,3 +257,47 @@ def test_the_head_of_a_vgg_is_its_last_stage(tmp_path: Path) -> None:
     x = images.to_tensor(images.read(picture(tmp_path / "x.png", (64, 64))).pixels)[None]
     with_head, without = feature_network(tiny_vgg(), head=True)(x), feature_network(tiny_vgg())(x)
     assert len(with_head) == len(without) == 4 and torch.equal(with_head[-1], without[-1])
+
+
+@pytest.mark.arithmetic
+def test_what_differs_on_the_same_pictures() -> None:
+    """Each picture is a little better, though they vary far more among each other."""
+    values = drawn(60)
+    better = measured("psnr", mean(20 + values + 0.2 + 0.1 * drawn(60, seed=1), 0), 60)
+    worse = measured("psnr", mean(20 + values, 0), 60)
+    assert better.details["interval"][0] < worse.details["interval"][1]
+    found = difference("psnr", better, worse)
+    assert found is not None and found["differs"] and found["interval"][0] > 0.15
+    other = measured("psnr", mean(20 + values[torch.randperm(60, generator=torch.Generator().manual_seed(0))], 0), 60)
+    chance = difference("psnr", other, worse)
+    assert chance is not None and not chance["differs"] and chance["interval"][0] < 0 < chance["interval"][1]
+
+
+@pytest.mark.arithmetic
+def test_numbers_that_depend_on_other_things_are_not_compared() -> None:
+    def of(pictures: int, **details: Any) -> Measure:
+        return measured("fid", mean(drawn(pictures), 0), pictures, details)
+
+    assert difference("fid", of(9, reference=5), of(9, reference=5)) is not None
+    assert difference("fid", of(9), of(8)) is None and difference("kid", of(9), of(8)) is not None
+    for key in ("reference", "network", "patches", "read_back_by"):
+        assert difference("kid", of(9, **{key: 1}), of(9, **{key: 2})) is None
+
+
+@pytest.mark.arithmetic
+def test_the_gap_closed_has_an_interval() -> None:
+    values = drawn(40)
+    begin, made, floor = (measured("swd", mean(v + 0.1 * values, 0), 40) for v in (90.0, 60.0, 30.0))
+    way = gap_closed(made, begin, floor)
+    assert way["gap_closed"] == pytest.approx(0.5) and way["gap_closed_interval"] == pytest.approx([0.5, 0.5])
+    noisy = measured("swd", mean(60 + 3 * drawn(40, seed=1), 0), 40)
+    low, high = gap_closed(noisy, begin, floor)["gap_closed_interval"]
+    assert (high - low) / 2 == pytest.approx(student(39) * 3 / 40**0.5 / 60, rel=0.2)
+
+
+@pytest.mark.arithmetic
+def test_intervals_end_where_numbers_do() -> None:
+    assert measured("l1", mean(torch.tensor([0.0, 0.02, 0.3]), 0), 3).details["interval"][0] == 0
+    assert measured("ssim", mean(torch.tensor([1.0, 1.0, 0.4]), 0), 3).details["interval"][1] == 1
+    assert measured("kid", mean(torch.tensor([-1.0, 2.0, 0.4]), 0), 3).details["interval"][0] < -1
+    assert "interval" not in measured("l1", mean(torch.tensor([0.5]), 0), 1).details

@@ -1,12 +1,17 @@
 """The sliced Wasserstein distance against an independent pyramid in NumPy and scipy's distance in one dimension."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from evaluation_tools import changes, drawn, half_width
+from torch import Tensor
 
+from i2i.evaluation.metrics import linear, student
 from i2i.evaluation.sliced_wasserstein import (
+    Influences,
     descriptors,
     laplacian_pyramid,
     levels_of,
@@ -158,3 +163,68 @@ def test_flat_pictures_have_no_noise_to_compare() -> None:
     flat = [torch.full((3, 32, 32), 0.1)] * 3
     assert swd(flat, flat, seeds=(0,)).mean == 0
     assert 0 < swd(flat, pictures(3), seeds=(0,)).mean < 1000
+
+
+def test_how_a_patchs_weight_moves_the_sliced_wasserstein_distance() -> None:
+    """By scipy's distance of weighted values, each set normalised by weighted means and deviations of its channels."""
+    stats, count = pytest.importorskip("scipy.stats"), 64
+    a, b = drawn(25, 6), drawn(25, 6, seed=1) ** 3
+    directions = torch.randn(count, 6, generator=torch.Generator().manual_seed(5)).double()
+    directions /= directions.norm(dim=1, keepdim=True)
+
+    def weighted(x: Tensor, w: Tensor) -> Tensor:
+        x, p = x.reshape(25, 2, 3), (w / w.sum())[:, None, None]
+        middle = (p * x).sum(dim=0, keepdim=True).mean(dim=2, keepdim=True)
+        variance = (p * (x - middle).square()).sum(dim=0, keepdim=True).mean(dim=2, keepdim=True)
+        return ((x - middle) / variance.sqrt()).reshape(25, 6)
+
+    def distance(w: Tensor, v: Tensor) -> Tensor:
+        x, y = weighted(a, w) @ directions.T, weighted(b, v) @ directions.T
+        each = [stats.wasserstein_distance(x[:, k], y[:, k], w, v) for k in range(count)]
+        return torch.tensor(np.mean(each))
+
+    ones = torch.ones(25, dtype=torch.float64)
+    x, y = normalised(a, 2), normalised(b, 2)
+    assert float(distance(ones, ones)) == pytest.approx(sliced_wasserstein(x, y, count, seed=5))
+    moves: list[Callable[[Tensor], Tensor]] = [lambda w: distance(w, ones), lambda w: distance(ones, w)]
+    sides = Influences(x, 2), Influences(y, 2)
+    value, both = sliced_wasserstein(x, y, count, 5, sides), [side.found(count) for side in sides]
+    assert value == sliced_wasserstein(x, y, count, seed=5)
+    for found, moved in zip(both, moves, strict=True):
+        assert float(found.sum()) == pytest.approx(0, abs=1e-9)
+        expected = changes(lambda w: moved(torch.cat([w, ones[2:]])), 2)  # noqa: B023 (called at once)
+        torch.testing.assert_close(found[:2], expected, rtol=1e-3, atol=1e-6)
+
+
+def test_influences_of_pictures_are_those_of_their_patches() -> None:
+    """A picture that is unlike the others moves the distance most, and without it the distance is what they say."""
+    pictures = [0.3 * drawn(3, 16, 16, seed=i).float() for i in range(12)]
+    others = [0.3 * drawn(3, 16, 16, seed=100 + i).float() for i in range(9)]
+    pictures[4] = pictures[4].cumsum(dim=1)
+    found = swd(pictures, others, (0, 1), influences=True)
+    assert found.influences is not None and [len(u) for u in found.influences] == [12, 9]
+    assert int(found.influences[0].abs().argmax()) == 4 and float(found.influences[0][4]) > 0
+    assert float(found.influences[0].sum()) == pytest.approx(0, abs=1e-6)
+    assert swd(pictures, others, (0, 1)).influences is None
+
+
+@pytest.mark.slow
+def test_coverage_of_the_sliced_wasserstein_distance() -> None:
+    """Its intervals are of the number for sets of this size, and rather too wide."""
+
+    def pictures(count: int, noise: float, seed: int) -> list[Tensor]:
+        generator = torch.Generator().manual_seed(seed)
+        rough = torch.randn(count, 3, 4, 4, generator=generator)
+        smooth = torch.nn.functional.interpolate(rough, (16, 16), mode="bicubic")
+        return list(0.3 * smooth + noise * torch.randn(count, 3, 16, 16, generator=generator))
+
+    found = []
+    for k in range(60):
+        result = swd(pictures(16, 0.1, 2 * k), pictures(20, 0.5, 2 * k + 1), (0,), influences=True)
+        assert result.influences is not None
+        found.append(linear(result.mean, result.influences, 0))
+    right = np.mean([estimate.value for estimate in found])
+    intervals = [estimate.interval() or (0.0, 0.0) for estimate in found]
+    assert np.mean([low <= right <= high for low, high in intervals]) >= 0.9
+    widths = np.mean([half_width(estimate) for estimate in found]) / (student(15) * np.std([e.value for e in found]))
+    assert 0.8 <= widths <= 2.5

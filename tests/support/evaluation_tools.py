@@ -3,7 +3,7 @@
 import io
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from i2i import cli, images
+from i2i.evaluation.metrics import Estimate
 from i2i.models import model_file
 from i2i.models.info import Training, describe
 from i2i.networks.blocks import init_weights
@@ -76,3 +78,23 @@ def script(*arguments: object) -> Result:
         sys.argv = before
         signal.signal(signal.SIGTERM, handler)
     raise AssertionError("the script has not exited")
+
+
+def drawn(*shape: int, seed: int = 0) -> Tensor:
+    return torch.from_numpy(np.random.RandomState(seed).standard_normal(shape))
+
+
+def half_width(estimate: Estimate) -> float:
+    interval = estimate.interval()
+    assert interval is not None
+    return (interval[1] - interval[0]) / 2
+
+
+def changes(function: Callable[[Tensor], Tensor], count: int, size: float = 1e-5) -> Tensor:
+    """dF / dw of each weight at 1, by central differences."""
+    found = []
+    for i in range(count):
+        step = torch.zeros(count, dtype=torch.float64)
+        step[i] = size
+        found.append(float(function(1 + step) - function(1 - step)) / (2 * size))
+    return torch.tensor(found, dtype=torch.float64)

@@ -16,9 +16,8 @@ import numpy as np
 
 from i2i import images
 from i2i.data import folders
-from i2i.data.check import remarks
+from i2i.data.check import PictureFacts, picture_facts, remarks
 from i2i.data.folders import SPLITS, LeftOut, first_lines
-from i2i.data.look import PictureFacts, picture_facts
 from i2i.data.options import MAX_DAMAGED
 from i2i.data.source import Part, picture_part
 from i2i.data.walking import is_file, is_folder

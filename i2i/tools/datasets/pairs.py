@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from i2i import images
+from i2i.data.check import busyness
 from i2i.data.folders import by_stem, find_images, listed, without_partner
-from i2i.data.look import busyness
 from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture, Pixels
 from i2i.images.picture import Depth, white

@@ -11,12 +11,19 @@ import numpy as np
 import pytest
 import torch
 from evaluation_tools import flat, folder, model, picture, script
+from PIL import Image
 
+from i2i import images
 from i2i.errors import InputError, ModelError, OutputError
-from i2i.evaluation.data import GeneratedImages, PictureFiles
+from i2i.evaluation.data import GeneratedImages, Item, PictureFiles
 from i2i.evaluation.data import pictures_in as items
+from i2i.evaluation.evaluate import evaluate
+from i2i.evaluation.options import LABELS, EvaluationOptions
+from i2i.evaluation.suite import MetricSuite
 from i2i.evaluation.translators import translate
 from i2i.files import atomic_write
+from i2i.images import Picture
+from i2i.images.palettes import Palette, indexed
 
 FAST = ("--seeds", 0)
 
@@ -201,3 +208,36 @@ def test_how_sets_were_drawn_is_said(there: dict[str, Path], monkeypatch: pytest
     found = json.loads(script(a, b, "--unpaired", "--size", 32, *FAST, *weights, "--json").out)["protocol"]
     assert found["KID"].startswith("of all pictures") and found["Inception Score"].startswith("2 parts")
     assert found["precision and recall"] == "k = 3 neighbours"
+
+
+def _numbered(path: Path) -> Path:
+    """A PNG with a palette, whose numbers are two classes."""
+    image = Image.new("P", (8, 6))
+    image.putpalette([255, 0, 0, 0, 255, 0])
+    image.paste(1, (0, 0, 4, 6))
+    image.save(path)
+    return path
+
+
+def test_numbers_of_a_palette_are_class_indices(tmp_path: Path) -> None:
+    files, greys = PictureFiles([Item(_numbered(tmp_path / "a.png"))]), tmp_path / "mask.png"
+    images.write(greys, Picture(np.array([[[0], [255]]], np.uint8)))
+    masks = PictureFiles([Item(greys)])
+    for palette, pictures, hold in (
+        (indexed(2), files, True),
+        (Palette("two", ((255, 0, 0), (0, 255, 0))), files, False),  # colours of classes
+        (indexed(255), masks, True),
+        (Palette("mask", ((0,) * 3, (255,) * 3)), masks, False),
+    ):
+        suite = MetricSuite(EvaluationOptions(metrics=("l1",)))
+        suite.add_palette(palette)
+        assert suite.hold_indices(pictures) == hold
+
+
+def test_folders_of_such_files_are_scored_as_labels(tmp_path: Path) -> None:
+    for side in "ab":
+        (tmp_path / side).mkdir()
+        _numbered(tmp_path / side / "0.png")
+    found = evaluate([str(tmp_path / "a"), str(tmp_path / "b")], EvaluationOptions(palette="2"))
+    (row,) = found.rows
+    assert set(row.measures) == set(LABELS) and row.measures["mean_iou"].value == 1
