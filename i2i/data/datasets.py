@@ -3,31 +3,17 @@ before anything starts."""
 
 import threading
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 from i2i import images
-from i2i.data import folders
-from i2i.data.check import (
-    Check,
-    LabelFacts,
-    Look,
-    PictureFacts,
-    check_labels,
-    decoded,
-    files_of,
-    judge,
-    look_at,
-    remarks,
-    rule,
-    unlabelled,
-)
+from i2i.data import check, folders
+from i2i.data.check import LabelFacts, Look, PictureFacts, decoded, files_of, look_at
 from i2i.data.folders import LeftOut, PairRecord, Split
 from i2i.data.options import MAX_DAMAGED, TOY, DataOptions
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, RawPair, Sampled, is_pair, sample_seed
-from i2i.data.source import Part, Resized, Source, load, prepare_cache
+from i2i.data.source import Part, Source, load, prepare_cache
 from i2i.data.toy import toys
 from i2i.data.walking import exists
 from i2i.errors import ImageError, InputError
@@ -38,11 +24,8 @@ from i2i.machine import place
 _TOLD = 0.005
 _PATIENCE = 5.0  # seconds until it is said that a check takes its time
 
-R = TypeVar("R", bound=Path | PairRecord)
-S = TypeVar("S")
-I = TypeVar("I", bound="Images")  # noqa: E741
-Lists = Sequence[Sequence[Path | PairRecord]]
-Names = tuple[str, ...]
+Record = Path | PairRecord
+Lists = Sequence[Sequence[Record]]
 
 
 class Images(Sampled):
@@ -60,14 +43,15 @@ class Images(Sampled):
     def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
         """The lists of a split; an empty one where there is nothing to validate on."""
 
-    @abstractmethod
-    def sides(self) -> tuple[list[Source], list[Source]]:
-        """Every picture of domain A and of domain B, as a cache knows it."""
-
-    def sources(self) -> list[Source]:
-        """Every picture of the set, as a cache knows it."""
-        a, b = self.sides()
-        return [*a, *b]
+    def sources(self, *domains: int) -> list[Source]:
+        """Every picture of these domains, by default of both, as a cache knows it."""
+        return [
+            self._sources(record, kinds)[kinds.index(domain)]
+            for domain in domains or (0, 1)
+            for records, kinds in zip(self.lists, self.domains, strict=True)
+            if domain in kinds
+            for record in records
+        ]
 
     @property
     def count(self) -> int:
@@ -87,19 +71,31 @@ class Images(Sampled):
         edges = self.options.instance_edges and "ab"[domain] == self.options.direction[0]
         return Source(path, channels, part, self.palettes[domain], edges, self.ranges[domain])
 
-    def _resized(self, picture: Source) -> Resized:
-        """The picture before crop and flip."""
-        resized = load(picture, self.transform, self.options.cache)
-        self.transform.check(*resized.size)
-        return resized
+    def _sources(self, record: Record, domains: Sequence[int]) -> list[Source]:
+        """The picture of a list, or both of a pair."""
+        if isinstance(record, Path):
+            return [self._source(record, domains[0])]
+        if record.b is None:
+            return [self._source(record.a, 0, "left"), self._source(record.a, 1, "right")]
+        return [self._source(record.a, 0), self._source(record.b, 1)]
 
-    def _first_readable(self, t: int, number: int, records: Sequence[R], read: Callable[[R], S]) -> tuple[S, Names]:
-        """Sample t of a list, or the next in the order that can be read, and the names of those passed over."""
-        skipped: list[str] = []
+    def _read(self, pictures: Sequence[Source]) -> list[Pixels]:
+        """The pictures before crop and flip."""
+        found = [load(picture, self.transform, self.options.cache) for picture in pictures]
+        for resized in found:
+            self.transform.check(*resized.size)
+        self.transform.check_pair(found[0].size, found[-1].size)
+        return [resized.pixels for resized in found]
+
+    def _sample(self, t: int, number: int) -> tuple[list[Pixels], tuple[str, ...]]:
+        """The crops of sample t of a list, or of the next in the order that can be read, and the names of those passed
+        over."""
+        records, domains, skipped = self.lists[number], self.domains[number], list[str]()
         for offset in range(len(records)):
             record = records[self.index(t, number, offset)]
             try:
-                return read(record), tuple(skipped)
+                pixels = self._read(self._sources(record, domains))
+                break
             except ImageError as error:
                 if self.options.on_bad == "error":
                     hint = f"use --on-bad skip to train without such pictures, up to {MAX_DAMAGED:.0%} of all"
@@ -107,60 +103,39 @@ class Images(Sampled):
                 skipped.append(_name(record))
             except InputError as error:
                 raise InputError(f"{_name(record)}: {error}") from None
-        raise InputError(f"none of {len(records)} pictures can be read, the last one was {skipped[-1]}")
-
-    def _single(self, t: int, number: int, paths: Sequence[Path]) -> tuple[Pixels, Names]:
-        """The picture of sample t of a list, with a crop and flip of its own."""
-        domain = self.domains[number]
-
-        def read(path: Path) -> Pixels:
-            return self._resized(self._source(path, domain)).pixels
-
-        pixels, skipped = self._first_readable(t, number, paths, read)
-        return self.crops(t, [pixels], [domain])[0], skipped
-
-    def _directed(self, a: Pixels, b: Pixels, skipped: Names) -> RawPair:
-        kinds = [len(palette) if palette else 0 for palette in self.palettes]
-        if self.options.direction == "a2b":
-            return RawPair(a, b, skipped, (kinds[0], kinds[1]))
-        return RawPair(b, a, skipped, (kinds[1], kinds[0]))
+        else:
+            raise InputError(f"none of {len(records)} pictures can be read, the last one was {skipped[-1]}")
+        return self.crops(t, pixels, domains), tuple(skipped)
 
 
-class PairedImages(Images):
-    """Pairs of pictures of one thing; crop and flip agree."""
-
-    lists: Sequence[Sequence[PairRecord]]
-    changed_together = ((0, 1),)
-
-    @staticmethod
-    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
-        return (folders.paired(data, split, options.pairs, left_out),)
-
-    def sides(self) -> tuple[list[Source], list[Source]]:
-        both = [self._sources(record) for record in self.lists[0]]
-        return [a for a, _ in both], [b for _, b in both]
+class TwoDomains(Images):
+    """Pictures of both domains, whose pixels are both in files."""
 
     def __getitem__(self, t: int) -> ImagePair:
         return self.raw(t).tensors()
 
     def raw(self, t: int) -> RawPair:
         """Sample t as pixels."""
-        (a, b), skipped = self._first_readable(t, 0, self.lists[0], self._load)
-        a, b = self.crops(t, [a, b], [0, 1])
-        return self._directed(a, b, skipped)
-
-    def _sources(self, record: PairRecord) -> tuple[Source, Source]:
-        if record.b is None:
-            return self._source(record.a, 0, "left"), self._source(record.a, 1, "right")
-        return self._source(record.a, 0), self._source(record.b, 1)
-
-    def _load(self, record: PairRecord) -> tuple[Pixels, Pixels]:
-        a, b = (self._resized(picture) for picture in self._sources(record))
-        self.transform.check_pair(a.size, b.size)
-        return a.pixels, b.pixels
+        samples = [self._sample(t, number) for number in range(len(self.lists))]
+        a, b = (pixels for crops, _ in samples for pixels in crops)
+        skipped = tuple(name for _, names in samples for name in names)
+        kinds = [len(palette) if palette else 0 for palette in self.palettes]
+        if self.options.direction == "a2b":
+            return RawPair(a, b, skipped, (kinds[0], kinds[1]))
+        return RawPair(b, a, skipped, (kinds[1], kinds[0]))
 
 
-class UnpairedImages(Images):
+class PairedImages(TwoDomains):
+    """Pairs of pictures of one thing; crop and flip agree."""
+
+    domains = ((0, 1),)
+
+    @staticmethod
+    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
+        return (folders.paired(data, split, options.pairs, left_out),)
+
+
+class UnpairedImages(TwoDomains):
     """Pictures of two domains, drawn independently, each with its own order, crops and flips."""
 
     lists: Sequence[Sequence[Path]]
@@ -169,17 +144,20 @@ class UnpairedImages(Images):
     def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
         return folders.unpaired(data, split, left_out)
 
-    def sides(self) -> tuple[list[Source], list[Source]]:
-        a, b = ([self._source(path, domain) for path in paths] for domain, paths in enumerate(self.lists))
-        return a, b
+
+class OneDomain(Images):
+    """Pictures of domain B alone, and the pair that `make_pair` makes of each."""
+
+    domains = ((1,),)
+
+    @staticmethod
+    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
+        return (folders.single_domain(data, split, left_out),)
 
     def __getitem__(self, t: int) -> ImagePair:
-        return self.raw(t).tensors()
-
-    def raw(self, t: int) -> RawPair:
-        """Sample t as pixels."""
-        (a, skipped_a), (b, skipped_b) = (self._single(t, number, paths) for number, paths in enumerate(self.lists))
-        return self._directed(a, b, skipped_a + skipped_b)
+        assert self.make_pair
+        (pixels,), skipped = self._sample(t, 0)
+        return replace(self.make_pair(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
 
 
 class MixedImages(ImagePairs):
@@ -208,27 +186,7 @@ class MixedImages(ImagePairs):
         return self.pairs if is_pair(self.others.options.seed, t, self.share) else self.others
 
 
-class OneDomain(Images):
-    """Pictures of domain B alone, and the pair that `make_pair` makes of each."""
-
-    lists: Sequence[Sequence[Path]]
-    domains = (1,)
-    changed_together = ((1,),)
-
-    @staticmethod
-    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
-        return (folders.single_domain(data, split, left_out),)
-
-    def sides(self) -> tuple[list[Source], list[Source]]:
-        return [], [self._source(path, 1) for path in self.lists[0]]
-
-    def __getitem__(self, t: int) -> ImagePair:
-        assert self.make_pair
-        pixels, skipped = self._single(t, 0, self.lists[0])
-        return replace(self.make_pair(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
-
-
-def _name(record: Path | PairRecord) -> str:
+def _name(record: Record) -> str:
     return ", ".join(map(str, files_of(record)))
 
 
@@ -246,7 +204,7 @@ def open_datasets(
     if options.data == TOY and not exists(TOY):
         return toys(options, paired, multiple, minimum, make_pair)
 
-    def opened(kind: type[I], data: Path) -> list[I]:
+    def opened(kind: type[Images], data: Path) -> list[Images]:
         """Training pictures, and if there are any those of the val split, else of the test split."""
         left_out = LeftOut(data)
         train, val = (kind.find(data, split, options, left_out) for split in ("train", "val"))
@@ -254,17 +212,15 @@ def open_datasets(
         splits = [(train, True), (held_out, False)] if all(held_out) else [(train, True)]
         found = [kind(lists, options, is_train, multiple, minimum, make_pair) for lists, is_train in splits]
         _say(*left_out.lines)
+        _check(options, found)
         return found
 
-    kind = OneDomain if make_pair else PairedImages if paired else UnpairedImages
-    sets: list[Images] = opened(kind, options.data)
-    _check(options, sets)
+    sets = opened(OneDomain if make_pair else PairedImages if paired else UnpairedImages, options.data)
     found = Datasets(*sets)
     if options.paired_data:
-        pairs = opened(PairedImages, options.paired_data)[0]
-        _check(options, [pairs])
-        assert isinstance(sets[0], UnpairedImages)
-        found = replace(found, train=MixedImages(pairs, sets[0], options.paired_share))
+        pairs, others = opened(PairedImages, options.paired_data)[0], sets[0]
+        assert isinstance(pairs, PairedImages) and isinstance(others, UnpairedImages)
+        found = replace(found, train=MixedImages(pairs, others, options.paired_share))
         sets.insert(0, pairs)
     if options.cache is not None:
         wanted = [(picture, one.transform) for one in sets for picture in one.sources()]
@@ -282,7 +238,7 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     if options.check == "off" and not any(palette for one in sets for palette in one.palettes):
         return  # there may be a million pictures, and nothing to know of them
     records = [record for one in sets for records in one.lists for record in records]
-    mode: Check = options.check if _is_first() or options.check == "off" else "quick"
+    mode: check.Check = options.check if _is_first() or options.check == "off" else "quick"
     patience = threading.Timer(
         _PATIENCE, _say, (f"checking {len(records):,} pictures or pairs; --check quick reads headers alone",)
     )
@@ -292,7 +248,7 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     finally:
         patience.cancel()
     if mode != "off":
-        lines = judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
+        lines = check.judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
         if options.on_bad == "error":
             folders.refuse(lines, "pictures cannot be read", "Use --on-bad skip to train without them.")
         _say(*(f"left out: {line}" for line in folders.first_lines(lines)))
@@ -303,25 +259,21 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
 
 
 def _check_domain(sets: Sequence[Images], domain: int, looks: Mapping[Path, Look], checked: bool) -> None:
-    pictures: list[PictureFacts] = []
-    labels: list[LabelFacts] = []
-    for picture in (picture for one in sets for picture in one.sides()[domain]):
-        found = looks[picture.path].facts.get(picture) if picture.path in looks else None
-        if isinstance(found, PictureFacts):
-            pictures.append(found)
-        elif found:
-            labels.append(found)
+    sources = [picture for one in sets for picture in one.sources(domain)]
+    facts = [looks[picture.path].facts.get(picture) for picture in sources if picture.path in looks]
+    labels = [one for one in facts if isinstance(one, LabelFacts)]
     where = f"domain {'AB'[domain]}"
-    _say(*remarks(where, pictures, f"--classes-{'ab'[domain]}"))
+    pictures = [one for one in facts if isinstance(one, PictureFacts)]
+    _say(*check.remarks(where, pictures, f"--classes-{'ab'[domain]}"))
     if (palette := sets[0].palettes[domain]) is None:
         return
-    ruled = rule(palette, labels)
+    ruled = check.rule(palette, labels)
     for one in sets:
         one.palettes = (ruled, one.palettes[1]) if domain == 0 else (one.palettes[0], ruled)
     if not checked:
         return
-    check_labels(ruled, labels)
-    if (share := unlabelled(ruled, labels)) > _TOLD:
+    check.check_labels(ruled, labels)
+    if (share := check.unlabelled(ruled, labels)) > _TOLD:
         _say(
             f"{where}: {share:.1%} of the pixels are more than {FAR} levels from every colour of {palette.name!r}: "
             "they are no label"

@@ -11,7 +11,7 @@ Unpaired: `trainA/ trainB/`, `testA/ testB/`. Paired, the first match of the tra
 
 import csv
 import os
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +40,18 @@ class PairRecord:
     b: Path | None = None
 
 
+UNREAD, OTHER = "is not read here", "has no suffix of a picture"
+LINKED, DANGLING, SPECIAL = "is a link to a folder", "is a link that leads nowhere", "is not a regular file"
+# each reason of one file, and of several in one line
+_TOLD = {
+    UNREAD: ("file", UNREAD, "are not read here"),
+    OTHER: ("file", OTHER, "have no suffix of a picture"),
+    LINKED: ("link", "leads to a folder, and is not followed", "lead to folders, and are not followed"),
+    DANGLING: ("link", "leads nowhere", "lead nowhere"),
+    SPECIAL: ("file", "is not a regular one", "are not regular ones"),
+}
+
+
 class LeftOut:
     """The files that a search for the pictures of `data` left out, by folder and reason, for one message.
 
@@ -62,33 +74,17 @@ class LeftOut:
 
     def of(self, folder: Path) -> list[str]:
         """The lines of one folder."""
-        groups: defaultdict[str, list[Path]] = defaultdict(list)
-        for path, reason in self.files[folder].items():
-            groups[reason].append(path)
-        return [self._line(folder, reason, paths) for reason, paths in sorted(groups.items())]
-
-    def _line(self, folder: Path, reason: str, paths: list[Path]) -> str:
-        name = folder.relative_to(self.data) if folder.is_relative_to(self.data) else folder
-        kind, one, many = _TOLD[reason]
-        number, verb = (f"1 {kind}", one) if len(paths) == 1 else (f"{len(paths):,} {kind}s", many)
-        files = f"{number} of {name if name.parts else folder} {verb}"
-        if reason in _BY_SUFFIX:
-            suffixes = Counter(path.suffix.lower() or "without suffix" for path in paths)
-            return f"{files}: {', '.join(suffixes)}"
-        shown = [str(path.relative_to(folder)) for path in paths[:3]] + ["…"] * (len(paths) > 3)
-        return f"{files}: {', '.join(shown)}"
-
-
-UNREAD, OTHER = "is not read here", "has no suffix of a picture"
-LINKED, DANGLING, SPECIAL = "is a link to a folder", "is a link that leads nowhere", "is not a regular file"
-_BY_SUFFIX = (UNREAD, OTHER)
-_TOLD = {
-    UNREAD: ("file", UNREAD, "are not read here"),
-    OTHER: ("file", OTHER, "have no suffix of a picture"),
-    LINKED: ("link", "leads to a folder, and is not followed", "lead to folders, and are not followed"),
-    DANGLING: ("link", "leads nowhere", "lead nowhere"),
-    SPECIAL: ("file", "is not a regular one", "are not regular ones"),
-}
+        within = folder.relative_to(self.data) if folder.is_relative_to(self.data) else folder
+        lines = []
+        for reason in sorted(set(self.files[folder].values())):
+            paths = [path for path, why in self.files[folder].items() if why == reason]
+            kind, one, many = _TOLD[reason]
+            number, verb = (f"1 {kind}", one) if len(paths) == 1 else (f"{len(paths):,} {kind}s", many)
+            shown = [str(path.relative_to(folder)) for path in paths[:3]] + ["…"] * (len(paths) > 3)
+            if reason in (UNREAD, OTHER):
+                shown = list(dict.fromkeys(path.suffix.lower() or "without suffix" for path in paths))
+            lines.append(f"{number} of {within if within.parts else folder} {verb}: {', '.join(shown)}")
+        return lines
 
 
 def find_files(folder: Path, left_out: LeftOut) -> list[str]:
@@ -221,27 +217,18 @@ def searched(data: Path) -> list[Path]:
 def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord]:
     in_a, in_b = (by_stem(folder, _not_empty(folder, left_out)) for folder in (a, b))
     both = [stem for stem in in_a if stem in in_b]
-    lonely = [*_lonely(in_a, in_b, b, left_out), *_lonely(in_b, in_a, a, left_out)]
+    lonely = []
+    for mine, others, folder in ((in_a, in_b, b), (in_b, in_a, a)):
+        passed = {_stem(path, folder): f"{path} {reason}" for path, reason in left_out.files[folder].items()}
+        for stem in (stem for stem in mine if stem not in others):
+            reason = f": its partner {passed[stem]}" if stem in passed else f" has no partner in {folder}"
+            lonely.append(f"{mine[stem]}{reason}")
     if not both:
         raise InputError(f"no picture in {a} has the name of one in {b}:", *listed(lonely))
     if pairs == "error":
         hint = f"Use --pairs intersect to train on the {len(both)} pairs that are complete."
         refuse(lonely, "pictures have no partner", hint)
     return [PairRecord(in_a[stem], in_b[stem]) for stem in both]
-
-
-def _lonely(mine: dict[str, Path], others: dict[str, Path], folder: Path, left_out: LeftOut) -> list[str]:
-    """A line for each picture without a partner in that folder, or whose partner was left out."""
-    passed = {_stem(path, folder): (path, reason) for path, reason in left_out.files[folder].items()}
-    lines = []
-    for stem, path in mine.items():
-        if stem in others:
-            continue
-        if stem in passed:
-            lines.append(f"{path}: its partner {passed[stem][0]} {passed[stem][1]}")
-        else:
-            lines.append(f"{path} has no partner in {folder}")
-    return lines
 
 
 def _stem(path: Path, folder: Path) -> str:
@@ -283,21 +270,16 @@ def _from_csv(file: Path, split: Split) -> list[PairRecord]:
                 f"{file}, line 1: no column {column!r}; expected a,b and optionally split, "
                 f"found {','.join(columns) or 'nothing'}.{nearest(column, columns)}"
             )
-    records = [
-        PairRecord(*(_csv_path(file.parent, where, row, column) for column in "ab"))
-        for where, row in rows
-        if _csv_split(where, row) == split
-    ]
+    records = []
+    for where, row in rows:
+        own = (row.get("split", "train") or "").strip()
+        if own not in SPLITS:
+            raise InputError(f"{where}: split {own!r}; expected {', '.join(SPLITS)}")
+        if own == split:
+            records.append(PairRecord(*(_csv_path(file.parent, where, row, column) for column in "ab")))
     if split == "train" and not records:
         raise InputError(f"{file}: no rows of the train split")
     return records
-
-
-def _csv_split(where: str, row: dict[str, str]) -> str:
-    split = (row.get("split", "train") or "").strip()
-    if split not in SPLITS:
-        raise InputError(f"{where}: split {split!r}; expected {', '.join(SPLITS)}")
-    return split
 
 
 def _csv_path(folder: Path, where: str, row: dict[str, str], column: str) -> Path:
@@ -356,12 +338,15 @@ def _what_it_is(data: Path) -> str:
 
 
 def _layout(data: Path) -> str:
-    if is_folder(data / "trainA") and is_folder(data / "trainB"):
-        return "an unpaired folder (trainA/, trainB/): use i2i train cyclegan"
-    if is_folder(data / "train"):
-        return "a paired folder (train/): use i2i train pix2pix"
-    if is_folder(data / "A") and is_folder(data / "B"):
-        return "a paired folder (A/, B/): use i2i train pix2pix"
+    known = (
+        ("unpaired", "cyclegan", ("trainA", "trainB")),
+        ("paired", "pix2pix", ("train",)),
+        ("paired", "pix2pix", ("A", "B")),
+    )
+    for kind, algorithm, names in known:
+        if all(is_folder(data / name) for name in names):
+            article, shown = "an" if kind == "unpaired" else "a", ", ".join(f"{name}/" for name in names)
+            return f"{article} {kind} folder ({shown}): use i2i train {algorithm}"
     return ""
 
 

@@ -65,7 +65,7 @@ def open_own(
     def opened(data: OwnData, name: str, train: bool) -> ImagePairs:
         sets = (_items(data, name),) if paired or make_pair else _two(data, name)
         made = OwnImages(sets, options, train, multiple, minimum, make_pair)
-        made.changed_together = ((1,),) if make_pair else ((0, 1),) if paired else ((0,), (1,))
+        made.domains = ((1,),) if make_pair else ((0, 1),) if paired else ((0,), (1,))
         made.check_augmentation()
         made[0]  # mistakes are said before a run folder exists
         return made
@@ -113,16 +113,38 @@ class OwnImages(Sampled):
     def __getitem__(self, t: int) -> ImagePair:
         seed = sample_seed(self.options.seed, t)
         with seeded(seed):
+            found = [picture for number in range(len(self.lists)) for picture in self._pictures(t, number)]
             if self.make_pair:
-                return self.make_pair(self.single(t, 0, 1), seed)
-            a, b = self.pair(t) if len(self.lists) == 1 else (self.single(t, 0, 0), self.single(t, 1, 1))
-        return ImagePair(a, b) if self.options.direction == "a2b" else ImagePair(b, a)
+                return self.make_pair(found[0], seed)
+        a, b = found if self.options.direction == "a2b" else reversed(found)
+        return ImagePair(a, b)
 
     def names(self, t: int) -> str:
         """The numbers of the items of sample t."""
         return ", ".join(f"item {self.index(t, number)}" for number in range(len(self.lists)))
 
-    def prepared(self, picture: object, number: int, domain: int) -> Tensor | Pixels:
+    def _pictures(self, t: int, number: int) -> list[Tensor]:
+        """The picture of sample t of a list, or both of a pair. Raises `UsageError`, and `InputError` for a size."""
+        place, domains = self.index(t, number), self.domains[number]
+        item = self.lists[number][place]
+        given = _pair(item, place) if len(domains) == 2 else (item,)
+        found = [self._prepared(one, place, domain) for one, domain in zip(given, domains, strict=True)]
+        tensors = [one for one in found if isinstance(one, Tensor)]
+        pixels = [one for one in found if not isinstance(one, Tensor)]
+        if tensors and pixels:
+            raise UsageError(f"item {place}: one is a float tensor and the other is not; give two of a kind")
+        if len({one.shape[-2:] for one in tensors}) > 1:
+            raise UsageError(f"item {place}: sizes differ: {' and '.join(str(tuple(one.shape)) for one in tensors)}")
+        if tensors:
+            return tensors
+        try:
+            self.transform.check_pair(pixels[0].shape, pixels[-1].shape)
+            crops = self.crops(t, [self.transform.resize(one) for one in pixels], domains)
+        except InputError as error:
+            raise InputError(f"item {place}: {error}") from None
+        return [images.to_tensor(crop) for crop in crops]
+
+    def _prepared(self, picture: object, number: int, domain: int) -> Tensor | Pixels:
         """A tensor (C, H, W) that is a sample already, or pixels (H, W, C). Raises `UsageError`."""
         channels, _ = self.kind(domain)
         try:
@@ -145,30 +167,6 @@ class OwnImages(Sampled):
         except I2IError as error:
             raise UsageError(f"item {number} of domain {'AB'[domain]}: {error}") from None
 
-    def single(self, t: int, number: int, domain: int) -> Tensor:
-        """The picture of sample t of a list, by itself, as one of that domain."""
-        place = self.index(t, number)
-        picture = self.prepared(self.lists[number][place], place, domain)
-        if isinstance(picture, Tensor):
-            return picture
-        with _named(place):
-            return images.to_tensor(self.crops(t, [self.transform.resize(picture)], [domain])[0])
-
-    def pair(self, t: int) -> list[Tensor]:
-        """Both pictures of sample t of a data set of pairs."""
-        number = self.index(t)
-        a, b = (self.prepared(one, number, domain) for domain, one in enumerate(_pair(self.lists[0][number], number)))
-        if isinstance(a, Tensor) and isinstance(b, Tensor):
-            if a.shape[-2:] != b.shape[-2:]:
-                raise UsageError(f"item {number}: sizes differ: {tuple(a.shape)} and {tuple(b.shape)}")
-            return [a, b]
-        if isinstance(a, Tensor) or isinstance(b, Tensor):
-            raise UsageError(f"item {number}: one is a float tensor and the other is not; give two of a kind")
-        with _named(number):
-            self.transform.check_pair(a.shape, b.shape)
-            crops = self.crops(t, [self.transform.resize(one) for one in (a, b)], [0, 1])
-        return [images.to_tensor(crop) for crop in crops]
-
 
 @contextlib.contextmanager
 def seeded(seed: int) -> Iterator[None]:
@@ -183,14 +181,6 @@ def seeded(seed: int) -> Iterator[None]:
         finally:
             random.setstate(before[0])
             np.random.set_state(before[1])
-
-
-@contextlib.contextmanager
-def _named(number: int) -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        raise InputError(f"item {number}: {error}") from None
 
 
 def _pair(item: object, number: int) -> tuple[Any, Any]:

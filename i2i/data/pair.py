@@ -169,10 +169,9 @@ class Sampled(ImagePairs):
     and the orders are those of the lists. Domain A has the number 0, B has 1.
     """
 
-    domains: tuple[int, ...] = (0, 1)
-    """The domain of each list, which has its own order. Pairs go by A."""
-    changed_together: tuple[tuple[int, ...], ...] = ((0,), (1,))
-    """The domains whose pictures get the same crop, flip and augmentation."""
+    domains: tuple[tuple[int, ...], ...] = ((0,), (1,))
+    """The domain of each list, which has its own order, or both of pairs, which get the same crop, flip and
+    augmentation."""
 
     def __init__(
         self,
@@ -185,7 +184,7 @@ class Sampled(ImagePairs):
     ) -> None:
         # imported here, before workers are forked, so that each need not import albumentations again
         from i2i.data.augment import Augmentation
-        from i2i.data.source import Transform
+        from i2i.data.transforms import Transform
 
         self.lists, self.options, self.train, self.make_pair = lists, narrowed(options, DataOptions), train, make_pair
         self.palettes, self.ranges = classes(options), ranges(options)
@@ -204,7 +203,7 @@ class Sampled(ImagePairs):
         place = (place + offset) % count
         if not self.train:
             return place
-        return int(_permutation(self.options.seed, _ORDER[self.domains[number]], epoch, count)[place])
+        return int(_permutation(self.options.seed, _ORDER[self.domains[number][0]], epoch, count)[place])
 
     def crops(self, t: int, pictures: Sequence[Pixels], domains: Sequence[int]) -> list[Pixels]:
         """Resized pictures of these domains, cropped, flipped and augmented alike for sample t."""
@@ -225,7 +224,7 @@ class Sampled(ImagePairs):
             return
         whole = not of_one_size(self.options.preprocess)
         height, width = self.transform.target(192, 256) if whole else (self.options.crop_size,) * 2
-        for domains in self.changed_together:
+        for domains in self.domains:
             self.augmentation.check(height, width, [self.kind(domain) for domain in domains])
 
 

@@ -1,4 +1,4 @@
-"""From a file to a crop: channels or classes, one half or all, resized, cached on disk, cropped and flipped.
+"""From a file to the pixels that are kept of it: channels or classes, one half or all, resized, and cached on disk.
 
 `Source` says which picture is meant and how a network takes it; `load` reads it, or takes it from the cache, which any
 number of workers and processes share. A cache entry is named by a hash of everything that it follows from: the
@@ -7,39 +7,34 @@ that do it. So whatever changes gets an entry of its own, and samples are the sa
 
 An entry is a `.npy` file that appears whole or not at all: the planes (C, H, W) and the size before the resize. It is
 mapped, so a crop reads its own part. An entry that cannot be read is made again.
-
-`Transform` resizes by the picture's own size alone, so a cache can hold the result. Crop and flip are drawn from the
-sample's seed, the same for both pictures of a pair. The names are those of the reference, plus `scale_shortside`.
 """
 
 import contextlib
 import hashlib
 import io
 import os
-import random
 import shutil
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import cv2
 import numpy as np
 import PIL
 
 from i2i import images
-from i2i.data.options import of_one_size
 from i2i.errors import ImageError, InputError, OutputError
 from i2i.files import atomic_write, remove_strays
 from i2i.images import Pixels
 from i2i.images.palettes import Palette, boundaries, labels_of
 from i2i.images.units import ValueRange
 
+if TYPE_CHECKING:
+    from i2i.data.transforms import Transform
+
 Part = Literal["whole", "left", "right"]
-Size = tuple[int, int]
-"""Height and width."""
 Status = tuple[int, int]
 """Size and time of change of a file."""
 
@@ -67,7 +62,7 @@ class Source:
         """The number of channels that are kept."""
         return 1 + self.edges if self.palette else self.channels
 
-    def shape(self, size: tuple[int, int]) -> Size:
+    def shape(self, size: tuple[int, int]) -> tuple[int, int]:
         """(height, width) of this part of a picture of that (width, height)."""
         return size[1], size[0] if self.part == "whole" else size[0] // 2
 
@@ -77,148 +72,7 @@ class Resized:
     """`pixels` (H, W, C) uint8 or uint16 of a picture that was `size` (height, width) before it was resized."""
 
     pixels: Pixels
-    size: Size
-
-
-@dataclass(frozen=True)
-class Transform:
-    """Turns a decoded picture, or a pair of one size, into the input of a network.
-
-    `resize_and_crop` stretches to `load_size` x `load_size`, `scale_width` scales to that width and
-    `scale_shortside` to that shorter side. All but `scale_width` and `none` then crop `crop_size` x `crop_size`
-    at random. A picture that is not cropped is resized to the nearest multiple of `multiple`, and is at least
-    `minimum` large. With a `zoom` below 1 the picture has a random scale before the crop, uniform from `zoom` to 1, as
-    long as the crop fits. With `train=False` nothing is random: the picture is scaled to `crop_size` and cropped in the
-    middle, without a flip.
-    """
-
-    preprocess: str = "resize_and_crop"
-    load_size: int = 286
-    crop_size: int = 256
-    flip: bool = True
-    multiple: int = 1
-    train: bool = True
-    minimum: int = 1
-    zoom: float = 1.0
-
-    def resize(self, pixels: Pixels, labels: bool = False) -> Pixels:
-        """The picture (H, W, C) uint8 or uint16 before crop and flip. Each pixel of `labels` takes its nearest.
-
-        Raises `InputError` with the `complaint` about its size.
-        """
-        size = pixels.shape[0], pixels.shape[1]
-        self.check(*size)
-        return _resizer(size, self.target(*size), labels)(pixels)
-
-    def crop(self, seed: int, *pictures: Pixels, labels: Sequence[bool] = ()) -> list[Pixels]:
-        """Resized pictures of one size, zoomed, cropped and flipped alike. Results may share their memory.
-
-        `labels` says which of them hold labels, by default none. Place, flip and scale follow from a random number
-        each.
-        """
-        height, width, flip = *pictures[0].shape[:2], False
-        size = (self.crop_size,) * 2 if self._crops else (height, width)
-        top, left = (height - size[0]) // 2, (width - size[1]) // 2
-        if self.train:
-            generator = random.Random(seed)
-            down, right, mirror, scale = (generator.random() for _ in range(4))
-            if self._crops:
-                size = (min(round(self.crop_size / (self.zoom + (1 - self.zoom) * scale)), height, width),) * 2
-            top, left = int((height - size[0] + 1) * down), int((width - size[1] + 1) * right)
-            flip = self.flip and mirror < 0.5
-        crops = [picture[top : top + size[0], left : left + size[1]] for picture in pictures]
-        if self._crops and size[0] != self.crop_size:
-            kinds = [*labels, *[False] * (len(crops) - len(labels))]
-            target = (self.crop_size,) * 2
-            crops = [_resizer(size, target, kind)(crop) for crop, kind in zip(crops, kinds, strict=True)]
-        return [_flipped(crop) for crop in crops] if flip else crops
-
-    def check(self, height: int, width: int) -> None:
-        """Raises `InputError` with the `complaint` about a picture of that size."""
-        if complaint := self.complaint(height, width):
-            raise InputError(complaint)
-
-    @staticmethod
-    def check_pair(a: tuple[int, ...], b: tuple[int, ...]) -> None:
-        """Raises `InputError` if the sizes (height, width, …) of a pair's pictures differ."""
-        if a[:2] != b[:2]:
-            raise InputError(f"sizes differ: {a[1]}x{a[0]} and {b[1]}x{b[0]}")
-
-    def complaint(self, height: int, width: int) -> str:
-        """The reason why a picture of that size is too small; empty if it is not."""
-        target = self.target(height, width)
-        if min(target) >= (self.crop_size if self._crops else self.minimum):
-            return ""
-        scaled = "" if target == (height, width) else f", scaled to {target[1]}x{target[0]}"
-        limit = f"the crop of {self.crop_size}" if self._crops else f"the {self.minimum} that the network takes"
-        return f"{width}x{height} pixels{scaled}: too small, a side is below {limit}"
-
-    @property
-    def resizing(self) -> str:
-        """The resize as text: transforms with equal texts resize every picture alike."""
-        name, load = self.preprocess, self._load
-        sizes = {
-            "resize_and_crop": f"{load}",
-            "scale_shortside": f"{load}",
-            "scale_width_and_crop": f"{load} {self.crop_size}",
-            "scale_width": f"{load} {self.multiple}",
-            "none": f"{self.multiple}",
-            "crop": "",
-        }
-        return f"{name} {sizes[name]} cv2 {cv2.__version__}"
-
-    def target(self, height: int, width: int) -> Size:
-        """(height, width) after resizing, before cropping."""
-        load = self._load
-        if self.preprocess == "resize_and_crop":
-            return load, load
-        if self.preprocess == "scale_shortside":
-            scale = load / min(height, width)
-            return max(load, round(height * scale)), max(load, round(width * scale))
-        if self.preprocess == "scale_width_and_crop":
-            # as in the reference: a flat picture is stretched until the crop fits
-            return max(self.crop_size, round(load * height / width)), load
-        if self.preprocess == "scale_width":
-            return self._rounded(load * height / width), self._rounded(load)
-        return (height, width) if self._crops else (self._rounded(height), self._rounded(width))
-
-    @property
-    def _crops(self) -> bool:
-        return of_one_size(self.preprocess)
-
-    @property
-    def _load(self) -> int:
-        return self.load_size if self.train or not self._crops else self.crop_size
-
-    def _rounded(self, side: float) -> int:
-        return max(1, round(side / self.multiple)) * self.multiple
-
-
-@lru_cache(maxsize=1024)
-def _resizer(size: Size, target: Size, labels: bool) -> Callable[[Pixels], Pixels]:
-    import albumentations as A  # here, as it takes seconds, and a check resizes nothing
-
-    # one axis may shrink while the other grows: shrink by area, which does not alias, then enlarge
-    smaller = min(size[0], target[0]), min(size[1], target[1])
-    by_size = [(smaller, cv2.INTER_AREA), (target, cv2.INTER_CUBIC)]
-    steps: list[Any] = []
-    for goal, interpolation in [(target, cv2.INTER_NEAREST_EXACT)] if labels else by_size:
-        if goal != size:
-            steps.append(A.Resize(*goal, interpolation=interpolation))
-        size = goal
-    compose = A.Compose(steps)
-    return lambda pixels: compose(image=pixels)["image"] if steps else pixels
-
-
-def _flipped(pixels: Pixels) -> Pixels:
-    """Mirrored left to right, plane by plane, as a network wants them: numpy's negative strides are slow to read."""
-    planes = pixels.transpose(2, 0, 1)
-    if planes.strides[2] != pixels.itemsize:
-        planes = np.ascontiguousarray(planes)
-    mirrored = np.empty(planes.shape, pixels.dtype)
-    for plane, target in zip(planes, mirrored, strict=True):
-        cv2.flip(plane, 1, dst=target)
-    return mirrored.transpose(1, 2, 0)
+    size: tuple[int, int]
 
 
 def status_of(path: Path) -> Status:
@@ -230,7 +84,7 @@ def status_of(path: Path) -> Status:
     return status.st_size, status.st_mtime_ns
 
 
-def read(source: Source, transform: Transform) -> Resized:
+def read(source: Source, transform: "Transform") -> Resized:
     """Decodes and resizes a picture.
 
     Raises `ImageError` for a picture that cannot be read or has no rule to the channels, `InputError` for halves of an
@@ -252,7 +106,7 @@ def read(source: Source, transform: Transform) -> Resized:
     return Resized(images.with_depth(seen, pixels.dtype.type), size)
 
 
-def _labels(source: Source, picture: images.Picture, palette: Palette, transform: Transform) -> Resized:
+def _labels(source: Source, picture: images.Picture, palette: Palette, transform: "Transform") -> Resized:
     size = picture.pixels.shape[0], picture.pixels.shape[1]
     classes = transform.resize(labels_of(picture, palette)[..., None], labels=True)
     if not source.edges:
@@ -279,7 +133,7 @@ def picture_part(picture: images.Picture, part: Part) -> images.Picture:
     return replace(picture, **picture.mapped(lambda plane: images.with_depth(plane, np.uint16)))
 
 
-def load(source: Source, transform: Transform, folder: Path | None = None) -> Resized:
+def load(source: Source, transform: "Transform", folder: Path | None = None) -> Resized:
     """The picture as `transform` resizes it, from the cache folder if it is there, else into it.
 
     Raises as `read` does, and `OutputError` if the cache cannot be written.
@@ -301,7 +155,7 @@ def _absolute(path: Path) -> bytes:
     return os.fsencode(path.absolute())
 
 
-def _entry(source: Source, transform: Transform, status: Status, folder: Path) -> Path:
+def _entry(source: Source, transform: "Transform", status: Status, folder: Path) -> Path:
     kept = f"{source.palette} {source.edges}" if source.palette else source.channels
     kept = kept if source.values is None else f"{kept} of {source.values}"
     what = f"{kept} {source.part} {transform.resizing} pillow {PIL.__version__} {status[0]} {status[1]} "
@@ -340,7 +194,7 @@ def _write(entry: Path, resized: Resized) -> None:
         ) from None
 
 
-def prepare_cache(sources: Sequence[tuple[Source, Transform]], folder: Path) -> str:
+def prepare_cache(sources: Sequence[tuple[Source, "Transform"]], folder: Path) -> str:
     """Make the folder, see that what is missing will fit, and say what it holds of these pictures.
 
     Raises `OutputError` if the folder cannot be made, or if it lacks pictures and cannot be written or its disk has too

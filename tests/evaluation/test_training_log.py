@@ -19,7 +19,7 @@ from i2i.algorithms.pix2pix import Pix2Pix
 from i2i.algorithms.segmentation import Segmentation
 from i2i.config import to_yaml
 from i2i.data.pair import ImagePair
-from i2i.data.source import Transform
+from i2i.data.transforms import Transform
 from i2i.evaluation import training_log as protocol
 from i2i.evaluation.training_log import Validation, best_steps, read_log, run_options, validation_protocol
 from i2i.tools.report.report import write_report

@@ -11,7 +11,7 @@ from disks import listed
 from i2i import images
 from i2i.data.datasets import open_datasets
 from i2i.data.options import DataOptions
-from i2i.data.source import Transform
+from i2i.data.transforms import Transform
 from i2i.errors import ImageError, InputError, UsageError
 from i2i.images import Picture
 from i2i.images.palettes import TOY, boundaries, to_colours
