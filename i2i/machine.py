@@ -339,6 +339,7 @@ def _list(numbers: Mapping[str, int]) -> str:
 
 # of malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
+_MOST_BLOCKS = 65_536  # that malloc maps by default
 _LARGEST_BLOCK = 32 << 20  # the largest that malloc takes from its heap unless it may map none at all
 _kept = 0.0
 
@@ -357,3 +358,13 @@ def keep_freed_memory(most: int | None = None) -> None:
     if hasattr(library, "gnu_get_libc_version"):
         library.mallopt(_M_TRIM_THRESHOLD, -1 if most is None else most)
         library.mallopt(*((_M_MMAP_MAX, 0) if most is None else (_M_MMAP_THRESHOLD, _LARGEST_BLOCK)))
+
+
+def give_freed_memory_back() -> None:
+    """Undo `keep_freed_memory`, for example in a forked process."""
+    global _kept
+    _kept = 0.0
+    if sys.platform == "linux" and hasattr(library := ctypes.CDLL(None), "gnu_get_libc_version"):
+        library.mallopt(_M_MMAP_MAX, _MOST_BLOCKS)
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_BLOCK)
+        library.mallopt(_M_TRIM_THRESHOLD, 2 * _LARGEST_BLOCK)

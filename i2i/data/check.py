@@ -262,7 +262,7 @@ def judge(
         "skip)",
     )
     good = {path: look.size for path, look in looks.items() if not look.damage}
-    odd, unequal, wrong = [], [], []
+    odd, unequal, wrong = list[str](), list[str](), list[str]()
     for record in records:
         files, halves = files_of(record), 2 if isinstance(record, PairRecord) and record.b is None else 1
         sizes = [good[path] for path in files if path in good]
