@@ -129,7 +129,7 @@ def _read(path: Path, headings: Collection[str], lists: bool) -> Values | list[A
     if len(data) > MAX_BYTES:
         raise UsageError(f"{path}: a configuration has at most {MAX_BYTES} bytes")
     try:
-        return _Reader(path, _events(path, data), headings).values(lists)
+        return _Reader(path, data).document(headings, lists)
     except (yaml.YAMLError, UnicodeError) as error:
         first = str(error).partition("\n")[0]
         mark = getattr(error, "problem_mark", None)
@@ -137,112 +137,91 @@ def _read(path: Path, headings: Collection[str], lists: bool) -> Values | list[A
         raise UsageError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or first}") from None
 
 
-def _events(path: Path, data: bytes) -> Iterator[yaml.Event]:
-    # libyaml refuses the escapes by which names that are no UTF-8 are written
-    if yaml.__with_libyaml__ and not _SURROGATE.search(data):
-        return yaml.parse(data, Loader=yaml.CSafeLoader)
-    if len(data) > MAX_SLOW_BYTES:
-        raise UsageError(f"{path}: a configuration read without libyaml has at most {MAX_SLOW_BYTES} bytes")
-    return yaml.parse(data, Loader=yaml.SafeLoader)
-
-
 class _Reader:
-    """Builds values from events."""
+    """Builds values from the events of a file."""
 
-    def __init__(self, path: Path, events: Iterator[yaml.Event], headings: Collection[str] = ()) -> None:
-        self.path, self.events, self.left = path, events, MAX_EVENTS
-        self.headings = headings
+    def __init__(self, path: Path, data: bytes) -> None:
+        self.path, self.events = path, self._checked(data)
 
-    def values(self, lists: bool) -> Values | list[Any]:
-        """The options of the one document; none if there is no document."""
-        self._next()  # the stream begins
-        if isinstance(self._next(), yaml.StreamEndEvent):
-            return Values({}, {})
-        first = self._next()
-        found: Values | list[Any]
-        if isinstance(first, yaml.MappingStartEvent):
-            options = found = Values({}, {})
-            self._options(first, options, 1)
-        elif lists and isinstance(first, yaml.SequenceStartEvent):
-            found = self._list(first, 1)
-        elif isinstance(first, yaml.ScalarEvent) and self._value(first, 1) is None:
-            found = Values({}, {})
-        else:
-            raise UsageError(f"{self.path}: expected `option: value` lines")
-        self._next()  # the document ends
-        if not isinstance(end := self._next(), yaml.StreamEndEvent):
-            raise self._refused(end, "a second document")
-        return found
-
-    def _next(self) -> yaml.Event:
-        self.left -= 1
-        event = next(self.events)
-        if self.left < 0:
-            raise self._refused(event, f"more than {MAX_EVENTS} keys, values and brackets")
-        return event
+    def _checked(self, data: bytes) -> Iterator[yaml.Event]:
+        """The events, as far as they keep to the limits."""
+        # libyaml refuses the escapes by which names that are no UTF-8 are written
+        is_fast = yaml.__with_libyaml__ and not _SURROGATE.search(data)
+        if not is_fast and len(data) > MAX_SLOW_BYTES:
+            raise UsageError(f"{self.path}: a configuration read without libyaml has at most {MAX_SLOW_BYTES} bytes")
+        depth = 0
+        for number, event in enumerate(yaml.parse(data, Loader=yaml.CSafeLoader if is_fast else yaml.SafeLoader)):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if number >= MAX_EVENTS:
+                raise self._refused(event, f"more than {MAX_EVENTS} keys, values and brackets")
+            if isinstance(event, yaml.AliasEvent):
+                raise self._refused(event, f"aliases (*{event.anchor}) are not accepted")
+            if (tag := getattr(event, "tag", None)) is not None:
+                raise self._refused(event, f"not valid YAML for options: a tag ({tag[:100]})")
+            if depth > MAX_DEPTH:
+                raise self._refused(event, f"deeper than {MAX_DEPTH} levels")
+            yield event
 
     def _refused(self, event: yaml.Event, what: str) -> UsageError:
         return UsageError(f"{self.path}, line {_line(event)}: {what}")
 
-    def _options(self, start: yaml.Event, found: Values, depth: int) -> None:
+    def document(self, headings: Collection[str], lists: bool) -> Values | list[Any]:
+        """The options of the one document, or its list if `lists` are wanted; none if there is no document."""
+        next(self.events)  # the stream begins
+        found: Values | list[Any] = Values({}, {})
+        if isinstance(next(self.events), yaml.StreamEndEvent):
+            return found
+        first = next(self.events)
+        if isinstance(first, yaml.MappingStartEvent) and isinstance(found, Values):
+            self._add_options(found, headings)
+        elif isinstance(first, yaml.SequenceStartEvent) and lists:
+            found = self._value(first)
+        elif not isinstance(first, yaml.ScalarEvent) or self._value(first) is not None:
+            raise UsageError(f"{self.path}: expected `option: value` lines")
+        next(self.events)  # the document ends
+        if not isinstance(end := next(self.events), yaml.StreamEndEvent):
+            raise self._refused(end, "a second document")
+        return found
+
+    def _add_options(self, found: Values, headings: Collection[str]) -> None:
         """Adds the options of a mapping, and those under its headings."""
-        for event, key in self._keys(start, depth):
+        for event, key, first in self._entries():
             name = key.replace("-", "_") if isinstance(key, str) else ""
             if not name:
                 raise self._refused(event, "expected `option: value` lines")
-            first = self._next()
-            if depth == 1 and name in self.headings:
-                if isinstance(first, yaml.MappingStartEvent):
-                    self._options(first, found, depth + 1)
-                    continue
-                if isinstance(first, yaml.ScalarEvent) and self._value(first, depth) is None:
-                    continue
+            if name in headings and isinstance(first, yaml.MappingStartEvent):
+                self._add_options(found, ())
+                continue
+            value = self._value(first)
+            if name in headings and value is None:
+                continue
             if name in found:
                 raise self._refused(event, f"{key} is given twice, first in line {found.lines[name]}; keep one of them")
-            found[name], found.lines[name] = self._value(first, depth), _line(event)
+            found[name], found.lines[name] = value, _line(event)
 
-    def _keys(self, start: yaml.Event, depth: int) -> Iterator[tuple[yaml.Event, Any]]:
-        """The keys of a mapping; after each, its value comes next."""
-        self._check(start, depth)
-        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+    def _entries(self) -> Iterator[tuple[yaml.Event, Any, yaml.Event]]:
+        """The keys of a mapping, each as an event and as a value, with the first event of what follows it."""
+        while not isinstance(event := next(self.events), yaml.MappingEndEvent):
             if not isinstance(event, yaml.ScalarEvent):
-                self._check(event, depth + 1)
                 raise self._refused(event, "a key that is no word")
-            yield event, self._value(event, depth)
+            yield event, self._value(event), next(self.events)
 
-    def _value(self, event: yaml.Event, depth: int) -> Any:
-        if isinstance(event, yaml.ScalarEvent):
-            self._check(event, depth)
-            if event.implicit[0] and _TOO_LONG.fullmatch(event.value):
-                raise self._refused(event, f"not valid YAML for options: a number of {len(event.value)} digits")
-            return _resolved(event.value) if event.implicit[0] else event.value
+    def _value(self, event: yaml.Event) -> Any:
         if isinstance(event, yaml.SequenceStartEvent):
-            return self._list(event, depth + 1)
-        self._check(event, depth)
-        return self._mapping(event, depth + 1)
-
-    def _list(self, start: yaml.Event, depth: int) -> list[Any]:
-        self._check(start, depth)
-        found: list[Any] = []
-        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
-            found.append(self._value(event, depth))
-        return found
-
-    def _mapping(self, start: yaml.Event, depth: int) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
-        for event, key in self._keys(start, depth):
-            if key in found:
-                raise self._refused(event, f"{key!r} is given twice; keep one of them")
-            found[key] = self._value(self._next(), depth)
-        return found
-
-    def _check(self, event: yaml.Event, depth: int) -> None:
-        if isinstance(event, yaml.AliasEvent):
-            raise self._refused(event, f"aliases (*{event.anchor}) are not accepted")
-        if (tag := getattr(event, "tag", None)) is not None:
-            raise self._refused(event, f"not valid YAML for options: a tag ({tag[:100]})")
-        if depth > MAX_DEPTH:
-            raise self._refused(event, f"deeper than {MAX_DEPTH} levels")
+            values = []
+            while not isinstance(event := next(self.events), yaml.SequenceEndEvent):
+                values.append(self._value(event))
+            return values
+        if isinstance(event, yaml.MappingStartEvent):
+            mapping: dict[Any, Any] = {}
+            for event, key, first in self._entries():
+                if key in mapping:
+                    raise self._refused(event, f"{key!r} is given twice; keep one of them")
+                mapping[key] = self._value(first)
+            return mapping
+        if event.implicit[0] and _TOO_LONG.fullmatch(event.value):
+            raise self._refused(event, f"not valid YAML for options: a number of {len(event.value)} digits")
+        return _resolved(event.value) if event.implicit[0] else event.value
 
 
 def _line(event: yaml.Event) -> int:

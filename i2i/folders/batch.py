@@ -24,7 +24,6 @@ from i2i.folders.parts import Parts, resolve
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Plan, Source, plan
 from i2i.folders.report import Progress, Record, Report, ReportFile, records_of
-from i2i.folders.staging import Staged, runner_of
 from i2i.folders.worker import Fetching, Resolved, Style, Work, load
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.encoding import refusal_of_units
@@ -101,11 +100,11 @@ def translate_folder(
         return stop() or file.failed
 
     with ExitStack() as stack:
-        runner: Pipeline | Staged | Parts
+        runner: Pipeline | Parts
         if executor is None and not (chosen.cluster and todo.todo):
             translator = load(Work(style, chosen, sizes=sizes), fetching)
             resolved = Resolved.of(translator)
-            runner = runner_of(Pipeline(translator, chosen, finished, ends, frames), todo.todo)
+            runner = Pipeline(translator, chosen, finished, ends, frames)
             _check(resolved.info, todo.todo, chosen)
         else:
             work = Work.of(style, chosen, sizes, fetching)

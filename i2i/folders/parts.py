@@ -4,7 +4,6 @@ Workers see the same files as this process, the driver. A part is so small that 
 again it goes on where it was lost (`worker.py`).
 """
 
-import os
 import sys
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -90,7 +89,6 @@ class Parts:
         self._ended: SimpleQueue[Future[Outcome]] = SimpleQueue()
         self._again: deque[Part] = deque()
         self._numbers = count(1)
-        self._start = os.getcwd()  # noqa: PTH109 - pathlib's fails on names that are no UTF-8
         self._given_up = 0
         self._ending = False
         self._error: BaseException | None = None
@@ -155,8 +153,7 @@ class Parts:
             yield self._part(together)
 
     def _part(self, jobs: Sequence[Job]) -> Part:
-        here = tuple(_absolute(job, self._start) for job in jobs)
-        return Part(next(self._numbers), tuple(jobs), here, tuple(map(stamp, here)))
+        return Part(next(self._numbers), tuple(jobs), tuple(stamp(job, self.work.start) for job in jobs))
 
     def _fill(self, parts: Iterator[Part]) -> bool:
         """Submit parts, so that no place is without work. Returns whether any is under way."""
@@ -224,11 +221,11 @@ class Parts:
         found = Journal(self.work, part).found()
         again = not (self._ending or part.again)
         self._given_up += again
-        for job, here, before in zip(part.jobs, part.here, part.before, strict=True):
+        for job, before in zip(part.jobs, part.before, strict=True):
             if found and job in found:
                 self._record(job, found[job])
             elif again:
-                self._again.append(Part(next(self._numbers), (job,), (here,), (before,), again=True))
+                self._again.append(Part(next(self._numbers), (job,), (before,), again=True))
             elif found is not None or not self._ending:
                 reason = f"its worker ended before it was done: {type(error).__name__}: {error}"
                 self._record(job, Record.of(job, "failed", reason))
@@ -237,13 +234,6 @@ class Parts:
         self.finished(job, record)
         if record.status == "failed" and self.work.options.strict:
             self._end(SomeFailed(f"{printable(record.source)}: {record.reason}"))
-
-
-def _absolute(job: Job, start: str) -> Job:
-    """The job with paths that are true in every folder; relative ones begin at `start`."""
-    texts = (job.source_text, job.target_text, job.mask_text)
-    source, target, mask = (text and (text if is_url(text) else os.path.join(start, text)) for text in texts)  # noqa: PTH118
-    return replace(job, source_text=source, target_text=target, mask_text=mask)
 
 
 def _size(job: Job) -> int:

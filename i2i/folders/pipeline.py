@@ -8,8 +8,9 @@ import errno
 import os
 import stat
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFaile
 from i2i.files import WINDOWS, make_folders
 from i2i.folders.jobs import Job, blend_of, read_mask
 from i2i.folders.report import Progress, Record, changes, clipped, masked, painted, unlabelled
+from i2i.folders.staging import stage
 from i2i.images import Picture, probe, read, write
 from i2i.images.large import LARGE_LIMITS, large_size
 from i2i.images.picture import DEFAULT_LIMITS
@@ -68,13 +70,15 @@ class _Read:
 @dataclass
 class Pipeline:
     """Runs jobs through a translator. `finished` is called with each job and its record, also after an error; `frames`
-    as that of `translate_folder`. `notices` are remarks for the user."""
+    as that of `translate_folder`. `notices` are remarks for the user. Relative paths begin at `start`, if that says so.
+    """
 
     translator: Translator
     options: FolderOptions
     finished: Finished
     stop: Stop = lambda: False
     frames: Progress | None = None
+    start: str = ""
     notices: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -83,23 +87,26 @@ class Pipeline:
         self._batch = batch if isinstance(batch, int) else 1 if on_cpu else BATCH_ON_GPU
         default = 1 if on_cpu else min(_MAX_WORKERS, os.cpu_count() or 1)
         self._workers = workers if isinstance(workers, int) else default
+        self._next: _Read | None = None
         self._reads: deque[_Read] = deque()
-        self._writes: dict[Future[str], tuple[Job, int]] = {}
+        self._writes: dict[Future[Record | None], tuple[Job, int]] = {}
         self._held = 0
         self._ended: I2IError | None = None
         self._mask = lru_cache(maxsize=1)(read_mask)  # one may serve for all pictures
         self.notices.extend(self.translator.notices)
 
     def run(self, jobs: Sequence[Job]) -> None:
-        """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system refuses to write."""
-        waiting = deque(jobs)
+        """Raises `SomeFailed` at the first failure if `strict`, `OutputError` if the system or a store takes none,
+        `InputError` if a store refuses to be read."""
         with (
+            stage(jobs, self.start, self._batch) as self._stage,
+            closing(self._stage.jobs(jobs)) as coming,
             ThreadPoolExecutor(self._workers, "i2i-read") as self._readers,
-            ThreadPoolExecutor(self._workers, "i2i-write") as self._writers,
+            ThreadPoolExecutor(self._stage.writers(self._workers), "i2i-write") as self._writers,
         ):
             try:
                 while not self.stop():
-                    self._read_ahead(waiting)
+                    self._read_ahead(coming)
                     if not self._reads:
                         break
                     if self._reads[0].alone:
@@ -119,20 +126,24 @@ class Pipeline:
             if self._ended is not None:
                 raise self._ended
 
-    def _read_ahead(self, waiting: deque[Job]) -> None:
+    def _read_ahead(self, coming: Iterator[Job]) -> None:
         # at batch 1 nothing depends on how far ahead is read
         ahead = 2 * self._batch if self._batch > 1 else 1 + self._workers
-        while waiting and len(self._reads) < ahead:
-            entry = self._measured(waiting[0])
+        while len(self._reads) < ahead:
+            if self._next is None:
+                if (job := next(coming, None)) is None:
+                    return
+                self._next = self._measured(job)
+            entry = self._next
             if self._reads and sum(other.pixels for other in self._reads) + entry.pixels > QUEUE_PIXELS:
                 return
             while self._writes and self._held + entry.pixels > QUEUE_PIXELS:
                 self._collect(wait_for_one=True)
+            self._next = None
             self._held += entry.pixels
             self._reads.append(entry)
             if not (entry.alone or entry.picture.done()):
-                entry.picture = self._readers.submit(self._read, waiting[0])
-            waiting.popleft()
+                entry.picture = self._readers.submit(self._read, entry.job)
 
     def _measured(self, job: Job) -> _Read:
         """The size of a picture by its header, before it is read. A failure waits for the picture's turn."""
@@ -204,8 +215,12 @@ class Pipeline:
             small = painted(entry.shape, result.pixels.shape[:2])
             notes = missing, clipped(picture), changed, small, masked(entry.job.mask), how
             note = "; ".join(part for part in notes if part)
-            future = self._writers.submit(self._write, entry.job, result, note)
-            self._writes[future] = (entry.job, entry.pixels)
+
+            def written(job: Job, result: Picture = result, note: str = note) -> Record:
+                write(job.target, result, self.options.quality, self._mode(job), self.options.replaces)
+                return Record.of(job, "done", note=note)
+
+            self._writes[self._writers.submit(self._kept, entry.job, written)] = (entry.job, entry.pixels)
 
     def _attempt(self, batch: list[Taken]) -> tuple[list[Picture], str] | str:
         """The results and how they came about, where that is worth a note; or why there are none.
@@ -238,19 +253,14 @@ class Pipeline:
 
     def _alone(self, job: Job) -> None:
         """A film, or a picture above the limits, from its file to the other; nothing else of its size is held beside
-        it. It alone fails, unless the error refuses all."""
+        it."""
+        ended: Future[Record | None] = Future()
         try:
-            make_folders(job.target.parent)
-            record = self._film(job) if job.film else self._large(job)
-        except ExistsError as error:
-            self._appeared(job, error)
+            ended.set_result(self._kept(job, self._film if job.film else self._large))
         except Exception as error:
-            if isinstance(error, OutputError) and not refuses_all(error):
-                error = ImageError(str(error))
-            self._fail(job, failure(error))
-        else:
-            if record is not None:
-                self.record(job, record)
+            ended.set_exception(error)
+        self._writes[ended] = (job, 0)
+        self._written(ended)
 
     def _large(self, job: Job) -> Record:
         from i2i.folders.large import translate_large
@@ -262,7 +272,7 @@ class Pipeline:
 
         def progress(done: int, total: int) -> None:
             if self.frames is not None:
-                self.frames(done, total, job.source)
+                self.frames(done, total, self._stage.planned(job).source)
 
         still = self.translator.for_film()
         return FilmWork(still, job, self.options, self._batch, self._mode(job), progress, self.stop).run()
@@ -271,22 +281,26 @@ class Pipeline:
         # the file that replaces a private picture is as private
         return stat.S_IMODE(job.source.stat().st_mode) if self.options.in_place else None
 
-    def _write(self, job: Job, result: Picture, note: str) -> str:
+    def _kept(self, job: Job, write: Callable[[Job], Record | None]) -> Record | None:
+        """The record of a job whose result `write` has written, and that is where it belongs; None if it was stopped.
+
+        Raises `OutputError` for a refusal of all results, `ImageError` for one of this result.
+        """
         try:
             make_folders(job.target.parent)
-            write(job.target, result, self.options.quality, self._mode(job), self.options.replaces)
-        except ExistsError:
-            raise
+            record = write(job)
         except OutputError as error:
-            if refuses_all(error):
+            if isinstance(error, ExistsError) or refuses_all(error):
                 raise
             raise ImageError(str(error)) from None
-        return note
+        if record is not None:
+            self._stage.store(job, self.options.replaces)
+        return record
 
     def _collect(self, wait_for_one: bool = False) -> None:
         """Record the pictures that have been written. Waits for one on request, or if the writers are behind."""
         while self._writes:
-            behind = len(self._writes) > self._batch + self._workers
+            behind = len(self._writes) > self._batch + self._stage.writers(self._workers)
             done, _ = wait(self._writes, None if behind or wait_for_one else 0, FIRST_COMPLETED)
             if not done:
                 return
@@ -294,32 +308,29 @@ class Pipeline:
             for future in done:
                 self._written(future)
 
-    def _written(self, future: "Future[str]") -> None:
+    def _written(self, future: "Future[Record | None]") -> None:
         job, pixels = self._writes.pop(future)
         self._held -= pixels
         try:
-            note = future.result()
-        except ExistsError as error:
-            self._appeared(job, error)
-        except OutputError:
-            raise
+            record = future.result()
+        except ExistsError as error:  # a file has appeared there since the plan was made: perhaps another run's
+            if self.options.skip_existing:
+                self._record(job, Record.of(job, "skipped", "exists"))
+            else:
+                self._fail(job, str(error))
         except Exception as error:
             self._fail(job, failure(error))
         else:
-            self.record(job, Record.of(job, "done", note=note))
-
-    def _appeared(self, job: Job, error: ExistsError) -> None:
-        """A file has come to the place of its result since the plan was made: perhaps another run's."""
-        if self.options.skip_existing:
-            self.record(job, Record.of(job, "skipped", "exists"))
-        else:
-            self._fail(job, str(error))
+            if record is not None:
+                self._record(job, record)
 
     def _fail(self, job: Job, reason: str) -> None:
-        self.record(job, Record.of(job, "failed", reason))
+        self._record(job, Record.of(job, "failed", reason))
 
-    def record(self, job: Job, record: Record) -> None:
+    def _record(self, here: Job, record: Record) -> None:
         """Tells the outcome of a job. Raises `SomeFailed` for a failure, if `strict`."""
+        job = self._stage.done(here)
+        record = record if job is here else record.of_same(job, here)
         self.finished(job, record)
         if record.status == "failed" and self.options.strict:
             raise SomeFailed(f"{printable(record.source)}: {record.reason}")

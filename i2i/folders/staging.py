@@ -1,166 +1,154 @@
-"""Jobs of an object store: their files lie on this machine, a part at a time, while they are translated.
+"""Where the files of jobs lie while they are translated: those of an object store are copied to this machine.
 
-Files are staged under numbers, so that no name of a store is odd on this disk. A result goes to its store once it is
-whole.
+Copies have numbers for names, so that no name of a store is odd on this disk. The next ones are fetched meanwhile. A
+result goes to its store once it is whole.
 """
 
-import itertools
+import os
 import re
-import shutil
 import time
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
-from i2i.errors import ExistsError, ImageError, OutputError
+from i2i.errors import ImageError, OutputError
 from i2i.files import remove_strays, shared_folder
 from i2i.folders import stores
 from i2i.folders.jobs import Job
-from i2i.folders.pipeline import Pipeline
-from i2i.folders.report import Record
 from i2i.images.spool import FOLDER_VARIABLE, spool_folder
 from i2i.terminal import printable
-from i2i.urls import StorePath, is_url
+from i2i.urls import StorePath, as_path, is_url
 
-PART = 32
-"""So many jobs are staged together, unless batches are larger; a film is staged alone."""
-PART_BYTES = 1 << 28
-"""A part with so many bytes takes no further jobs."""
+PICTURES, BYTES = 32, 1 << 28
+"""So many pictures of a store are here at once, unless batches are larger, and none is fetched beside so many bytes. A
+film is here alone."""
 _NAME, _NEW = "stage", 5.0
 """The name of staging folders, and the age in seconds from which one is locked unless its process has ended."""
-_Call = tuple[Job, Future[Record]]
 _SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
 
 
-def runner_of(pipeline: Pipeline, jobs: Sequence[Job]) -> "Pipeline | Staged":
-    """The pipeline, if all files of the jobs are on this machine; else one that stages them for it."""
-    texts = (text for job in jobs for text in (job.source_text, job.target_text, job.mask_text))
-    return Staged(pipeline) if any(map(is_url, texts)) else pipeline
+class Stage:
+    """Gives the files of jobs a place on this machine: relative paths begin at `start`, those of a store lie in
+    `folder`, a copy for each of `most` pictures."""
 
+    def __init__(self, start: str, most: int, folder: Path | None) -> None:
+        self.folder, self._start, self._most = folder, start, most
+        self._plans: dict[Job, Job] = {}
+        self._masks: dict[str, Future[str]] = {}
+        self._users: Counter[str] = Counter()
+        """How many jobs use a mask: one may serve for all pictures."""
 
-@dataclass
-class Staged:
-    """Runs jobs as its pipeline does, part after part; the files of the next part are fetched meanwhile."""
-
-    pipeline: Pipeline
-    notices: list[str] = field(default_factory=list)
-
-    def run(self, jobs: Sequence[Job]) -> None:
-        """Raises what `Pipeline.run` does, and `InputError` or `OutputError` if a store refuses all."""
-        waiting, numbers = deque(jobs), itertools.count()
-        with spool() as folder, ThreadPoolExecutor(1, "i2i-stage") as ahead:
-
-            def fetch() -> _Part:
-                part = _Part(folder / str(next(numbers)), self.pipeline)
-                part.fetch(waiting)
-                return part
-
-            coming = ahead.submit(fetch)
-            while (part := coming.result()).jobs:
-                coming = ahead.submit(fetch)
-                self._run(part)
-
-    def _run(self, part: "_Part") -> None:
-        """Translates a part, while its results go to their stores. Then removes its files here."""
-        whole, calls, threads = self.pipeline, deque[_Call](), ThreadPoolExecutor(stores.TOGETHER, "i2i-store")
-        is_refused = False
-
-        def record_ended(wait: bool) -> None:
-            nonlocal is_refused
-            while calls and (wait or calls[0][1].done()):
-                job, call = calls.popleft()
-                is_refused = is_refused or call.exception() is not None
-                whole.record(job, call.result())
-
-        def finished(here: Job, record: Record) -> None:
-            job = part.jobs[here]
-            calls.append((job, threads.submit(self._put, here.target, job, record.of_same(job, here))))
-            record_ended(wait=record.status == "failed")
-
-        def frames(done: int, total: int, film: Path) -> None:
-            if whole.frames is not None:
-                whole.frames(done, total, next(job.source for here, job in part.jobs.items() if here.source == film))
-
-        inner = Pipeline(whole.translator, replace(whole.options, strict=False), finished, whole.stop, frames)
+    def jobs(self, jobs: Sequence[Job]) -> Generator[Job]:
+        """The jobs with paths of this machine, in order. Raises `InputError`, `OutputError` if a store refuses all."""
+        if self.folder is None:
+            for job in jobs:
+                yield self._noted(absolute(job, self._start), job)
+            return
+        threads = ThreadPoolExecutor(stores.TOGETHER, "i2i-stage")
+        waiting, coming, numbers = deque(jobs), deque[tuple[Job, Future[Job]]](), count()
         try:
-            inner.run(list(part.jobs))
-            record_ended(wait=True)
+            while waiting or coming:
+                while waiting and (not coming or self._has_room(waiting[0], coming)):
+                    job, number = absolute(waiting[0], self._start), next(numbers)
+                    if is_url(job.mask_text) and job.mask_text not in self._masks:
+                        what = f"its mask {printable(job.mask_text)}: "
+                        call = threads.submit(self._copied, job.mask_text, f"mask{number}", what)
+                        self._masks[job.mask_text] = call
+                    self._users[job.mask_text] += 1
+                    coming.append((waiting.popleft(), threads.submit(self._fetched, job, number)))
+                job, call = coming.popleft()
+                yield self._noted(call.result(), job)
         finally:
-            threads.shutdown(cancel_futures=is_refused)  # a store that refuses one refuses the others too
-            for job, call in calls:  # after an error
-                if not call.cancelled() and call.exception() is None:
-                    whole.finished(job, call.result())
-            self.notices[:] = dict.fromkeys([*self.notices, *inner.notices])
-            shutil.rmtree(part.folder, ignore_errors=True)
+            threads.shutdown(cancel_futures=True)
 
-    def _put(self, path: Path, job: Job, record: Record) -> Record:
-        """Puts a result into its store. Raises `OutputError` if that refuses all."""
-        if record.status != "done" or not isinstance(job.target, StorePath):
-            return record
+    def _has_room(self, job: Job, coming: Sequence[tuple[Job, Future[Job]]]) -> bool:
+        here = [*self._plans.values(), *(other for other, _ in coming)]
+        is_alone = job.film or any(other.film for other in here)
+        fetching = sum(not call.done() for _, call in coming)
+        if is_alone or len(here) >= self._most or fetching >= stores.TOGETHER or self.folder is None:
+            return False
+        return sum(path.stat().st_size for path in self.folder.glob("in*")) < BYTES
+
+    def _noted(self, here: Job, job: Job) -> Job:
+        if here is not job:
+            self._plans[here] = job
+        return here
+
+    def _fetched(self, job: Job, number: int) -> Job:
+        """The job with copies in place of the files of a store, and a place for its result."""
+        source, mask, target, refused = job.source_text, job.mask_text, job.target_text, job.refused
         try:
-            stores.put(path, job.target, replace=self.pipeline.options.replaces)
-        except (ExistsError, ImageError) as error:
-            if isinstance(error, ExistsError) and self.pipeline.options.skip_existing:
-                return Record.of(job, "skipped", "exists")
-            return Record.of(job, "failed", str(error))
-        return record
-
-
-class _Part:
-    """Some jobs whose files are in a folder of this machine; `jobs` has those of the plan by those of the folder."""
-
-    def __init__(self, folder: Path, pipeline: Pipeline) -> None:
-        self.jobs: dict[Job, Job] = {}
-        self.folder, self._stop = folder, pipeline.stop
-        self._copies: dict[Path, Path] = {}
-        self._missing: dict[Path, str] = {}
-        batch = pipeline.options.batch_size
-        self._most = max(PART, batch) if isinstance(batch, int) else PART
-
-    def fetch(self, waiting: deque[Job]) -> None:
-        """Takes jobs from those that wait, and fetches their files. Raises `InputError` if a store refuses all."""
-        self.folder.mkdir()
-        while waiting and self._has_room(waiting[0]) and not self._stop():
-            few, room = [waiting.popleft()], min(stores.TOGETHER, self._most - len(self.jobs))
-            while waiting and len(few) < room and not (few[0].film or waiting[0].film):
-                few.append(waiting.popleft())
-            places = {place: None for job in few if not job.refused for place in (job.source, job.mask)}
-            new = [place for place in places if isinstance(place, StorePath) and place not in self._copies]
-            for place in new:
-                self._copies[place] = self.folder / f"in{len(self._copies)}{_suffix(place)}"
-            stores.each(self._copy, new)
-            self.jobs |= {self._local(job, len(self.jobs) + number): job for number, job in enumerate(few)}
-
-    def _has_room(self, job: Job) -> bool:
-        """Whether a further job is to be staged with these: a film never is."""
-        alone = job.film or any(other.film for other in self.jobs)
-        size = sum(copy.stat().st_size for copy in self._copies.values() if copy.exists())
-        return not self.jobs or not (alone or len(self.jobs) >= self._most or size >= PART_BYTES)
-
-    def _copy(self, place: StorePath) -> None:
-        try:
-            stores.fetch(place, self._copies[place])
+            if is_url(source) and not refused:
+                source = self._copied(source, f"in{number}")
+            if is_url(mask):
+                mask = self._masks[mask].result()
         except ImageError as error:
-            self._missing[place] = str(error)
+            refused = refused or str(error)
+        if is_url(target):
+            target = self._path(target, f"out{number}")
+        return replace(job, source_text=source, target_text=target, mask_text=mask, refused=refused)
 
-    def _local(self, job: Job, number: int) -> Job:
-        """The job with paths in place of those of a store."""
-        refused = job.refused or self._missing.get(job.source, "")
-        if job.mask in self._missing:
-            refused = refused or f"its mask {printable(job.mask)}: {self._missing[job.mask]}"
-        source, target = self._copies.get(job.source, job.source), job.target
+    def _copied(self, place: str, name: str, what: str = "") -> str:
+        path = self._path(place, name)
+        try:
+            stores.fetch(as_path(place), Path(path))
+        except ImageError as error:
+            raise ImageError(f"{what}{error}") from None
+        return path
+
+    def _path(self, place: str, name: str) -> str:
+        """A path here for a file of a store, with its suffix unless that is odd."""
+        suffix = as_path(place).suffix
+        return f"{self.folder}/{name}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+
+    def writers(self, workers: int) -> int:
+        """How many results are written at once: a store takes its time."""
+        return workers if self.folder is None else max(workers, stores.TOGETHER)
+
+    def planned(self, here: Job) -> Job:
+        """The job as it was given."""
+        return self._plans.get(here, here)
+
+    def store(self, here: Job, replaces: bool) -> None:
+        """Puts a result into its store, if it belongs to one. Raises as `stores.put`."""
+        target = self.planned(here).target
         if isinstance(target, StorePath):
-            target = self.folder / f"out{number}{_suffix(target)}"
-        mask = "" if job.mask is None else str(self._copies.get(job.mask, job.mask))
-        return replace(job, source_text=str(source), target_text=str(target), mask_text=mask, refused=refused)
+            stores.put(here.target, target, replace=replaces)
+
+    def done(self, here: Job) -> Job:
+        """The job as it was given, once all is done with its files here; copies are removed."""
+        job = self._plans.pop(here, here)
+        if self.folder is not None:
+            mask = absolute(job, self._start).mask_text
+            self._users[mask] -= 1
+            if is_last := not self._users[mask]:
+                self._masks.pop(mask, None)
+            paths = here.source_text, here.target_text, here.mask_text if is_last else ""
+            for path in (path for path in map(Path, paths) if path.parent == self.folder):
+                path.unlink(missing_ok=True)
+        return job
 
 
-def _suffix(place: Path) -> str:
-    """The suffix of a place, unless it is odd."""
-    return place.suffix if _SUFFIX.fullmatch(place.suffix) else ""
+def absolute(job: Job, start: str) -> Job:
+    """The job with paths that are true in every folder, if `start` says where relative ones begin."""
+    if not start:
+        return job
+    texts = (job.source_text, job.target_text, job.mask_text)
+    source, target, mask = (text and (text if is_url(text) else os.path.join(start, text)) for text in texts)  # noqa: PTH118
+    return replace(job, source_text=source, target_text=target, mask_text=mask)
+
+
+@contextmanager
+def stage(jobs: Sequence[Job], start: str, batch: int) -> Iterator[Stage]:
+    """A `Stage` for these jobs, translated in batches of that size. At the end nothing of it is left."""
+    texts = (text for job in jobs for text in (job.source_text, job.target_text, job.mask_text))
+    with ExitStack() as stack:
+        folder = stack.enter_context(spool()) if any(map(is_url, texts)) else None
+        yield Stage(start, max(PICTURES, 4 * batch), folder)
 
 
 @contextmanager

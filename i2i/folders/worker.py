@@ -24,7 +24,7 @@ from i2i.folders import stores
 from i2i.folders.jobs import Job
 from i2i.folders.pipeline import Pipeline
 from i2i.folders.report import Record
-from i2i.folders.staging import runner_of
+from i2i.folders.staging import absolute
 from i2i.inference import mix as mixing
 from i2i.inference.options import FolderOptions, ModelOptions, mix_as_text, parse_mix
 from i2i.inference.translator import Translator, load_translator
@@ -83,7 +83,8 @@ class Resolved:
 class Work:
     """All that a worker must know. `digests` are the SHA-256 of the style's files.
 
-    `sizes` are the heights and widths of the pictures if they are few, as for `load_translator`. `folder` is shared by
+    `sizes` are the heights and widths of the pictures if they are few, as for `load_translator`. Relative paths of jobs
+    begin at `start`. `folder` is shared by
     driver and workers, for journals and the sign to stop; where results go to a store, it is one there, and has
     neither. `witness` is an input that every worker must see. `resolved` is how all must run the model; None in the
     question to the first one.
@@ -93,6 +94,7 @@ class Work:
     options: FolderOptions
     digests: tuple[str, ...] = ()
     sizes: Sizes | None = None
+    start: str = ""
     folder: Path | None = None
     witness: Path | None = None
     resolved: Resolved | None = None
@@ -101,8 +103,9 @@ class Work:
     @classmethod
     def of(cls, style: Style, options: FolderOptions, sizes: Sizes | None, fetching: Fetching | None = None) -> Self:
         """The work with a style that every folder understands, and with its digests. Raises as `styles.find`."""
+        start = os.getcwd()  # noqa: PTH109 - pathlib's fails on names that are no UTF-8
         if isinstance(style, Translator):
-            return cls(style, options, sizes=sizes)
+            return cls(style, options, sizes=sizes, start=start)
         found = _files(style, options, fetching)
         # workers look up a name; a path is true in every folder
         sent = [Path(name).absolute() if Path(name) in (path, path.parent) else name for name, path in found.items()]
@@ -110,7 +113,7 @@ class Work:
             weights = parse_mix(options.mix).values()
             mix = mix_as_text(dict(zip(map(str, sent), weights, strict=True)))
             sent, options = [""], replace(options, mix=mix)
-        return cls(sent[0], options, _digests(found.values()), sizes)
+        return cls(sent[0], options, _digests(found.values()), sizes, start)
 
     def with_resolved(self, resolved: Resolved) -> "Work":
         return replace(self, resolved=resolved, options=resolved.pinned(self.options))
@@ -241,14 +244,13 @@ def _check_style(work: Work) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """Jobs that one worker does one after the other, as the plan has them, and `here` with absolute paths.
+    """Jobs that one worker does one after the other.
 
     `before` are the stamps of their targets when the part was made. `again`: each of its jobs was in one that was lost.
     """
 
     number: int
     jobs: tuple[Job, ...]
-    here: tuple[Job, ...]
     before: tuple[Stamp, ...]
     again: bool = False
 
@@ -268,26 +270,25 @@ def translate_part(work: Work, part: Part) -> Outcome:
     journal = Journal(work, part)
     records = journal.found() or {}
     journal.begin()
-    jobs = dict(zip(part.here, part.jobs, strict=True))
 
-    def finished(here: Job, record: Record) -> None:
-        records[jobs[here]] = record.of_same(jobs[here], here)
-        journal.add(jobs[here], records[jobs[here]])
+    def finished(job: Job, record: Record) -> None:
+        records[job] = record
+        journal.add(job, record)
 
-    rest = [here for here, job in jobs.items() if job not in records]
-    runner = runner_of(Pipeline(_opened(work), work.options, finished, journal.has_stop), rest)
+    rest = [job for job in part.jobs if job not in records]
+    pipeline = Pipeline(_opened(work), work.options, finished, journal.has_stop, start=work.start)
     error = None
     try:
-        runner.run(rest)
+        pipeline.run(rest)
     except I2IError as ended:
         error = ended
-    return Outcome(tuple(map(records.get, part.jobs)), tuple(runner.notices), error)
+    return Outcome(tuple(map(records.get, part.jobs)), tuple(pipeline.notices), error)
 
 
-def stamp(job: Job) -> Stamp:
-    """The stamp of its target; none in a store."""
+def stamp(job: Job, start: str) -> Stamp:
+    """The stamp of its target; none in a store. A relative path begins at `start`."""
     try:
-        status = os.stat(job.target_text)  # noqa: PTH116
+        status = os.stat(absolute(job, start).target_text)  # noqa: PTH116
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
@@ -304,7 +305,7 @@ class Journal:
     """
 
     def __init__(self, work: Work, part: Part) -> None:
-        self._part = part
+        self._part, self._start = part, work.start
         self._path: Path | None = None
         if work.folder is not None and not isinstance(work.folder, StorePath):
             self._path = work.folder / f"{part.number}.jsonl"
@@ -326,8 +327,8 @@ class Journal:
         if self._path is None or not self._path.exists():
             return None
         jobs, found = self._part.jobs, {}
-        for job, here, before in zip(jobs, self._part.here, self._part.before, strict=True):
-            if not job.refused and stamp(here) not in (None, before):
+        for job, before in zip(jobs, self._part.before, strict=True):
+            if not job.refused and stamp(job, self._start) not in (None, before):
                 found[job] = Record.of(job, "done")
         with suppress(OSError):
             for line in self._path.read_text("ascii").splitlines():

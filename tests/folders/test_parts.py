@@ -188,7 +188,7 @@ def test_a_part_that_runs_again_finds_what_it_finished(tmp_path: Path, style: Pa
     work = Work.of(style, FolderOptions(in_place=True), None)
     work = replace(work.with_resolved(check_worker(work)), folder=tmp_path)
     job = Job(str(path), str(path), "a.png")
-    part = Part(1, (job,), (job,), (stamp(job),))
+    part = Part(1, (job,), (stamp(job, ""),))
     before, first = path.read_bytes(), translate_part(work, part)
     once = path.read_bytes()
     if not written_down:  # lost in between

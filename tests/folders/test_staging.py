@@ -60,7 +60,7 @@ def outcomes(report: Report) -> list[tuple[str, str, str, str]]:
 def test_a_store_gives_what_a_folder_gives(
     tmp_path: Path, bucket: StorePath, paints: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "PART", 2)  # several parts
+    monkeypatch.setattr(staging, "PICTURES", 2)  # several parts
     source = folder(tmp_path / "in", NAMES)
     (source / "broken.png").write_bytes(b"no picture")
     (source / "notes.txt").write_bytes(b"text")
@@ -263,7 +263,7 @@ def test_in_place(tmp_path: Path, bucket: StorePath, paints: Translator) -> None
 def test_what_is_done_when_the_work_is_stopped_is_stored(
     tmp_path: Path, bucket: StorePath, paints: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "PART", 2)
+    monkeypatch.setattr(staging, "PICTURES", 2)
     source = folder(tmp_path / "in", [f"{n}.png" for n in range(8)])
     fill(bucket / "in", source)
     done: list[int] = []
@@ -281,13 +281,13 @@ def test_what_is_done_when_the_work_is_stopped_is_stored(
 def test_a_store_that_is_lost_ends_the_work_and_the_report_is_true(
     tmp_path: Path, bucket: StorePath, paints: Translator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(staging, "PART", 2)
+    monkeypatch.setattr(staging, "PICTURES", 2)
     fill(bucket / "in", folder(tmp_path / "in", [f"{n}.png" for n in range(6)]))
     reports: list[Report] = []
     store = stores.put
 
     def lost(path: Path, place: StorePath, **options: Any) -> None:
-        if place.name == "3.png":
+        if place.name >= "3.png":
             raise OutputError("lost")
         store(path, place, **options)
 
@@ -317,7 +317,6 @@ def test_what_is_done_when_the_disk_here_is_full_is_stored(
 
     monkeypatch.setattr(stores, "put", slow)
     monkeypatch.setattr("i2i.folders.pipeline.write", full)
-    monkeypatch.setattr(staging, "PART", 5)
     reports: list[Report] = []
     with pytest.raises(OutputError, match="full"):
         translate_folder(bucket / "in", bucket / "out", paints, finish=reports.append)
@@ -328,7 +327,7 @@ def test_what_is_done_when_the_disk_here_is_full_is_stored(
 def test_little_is_staged_at_once(
     tmp_path: Path, bucket: StorePath, paints: Translator, monkeypatch: pytest.MonkeyPatch, spool: Path
 ) -> None:
-    monkeypatch.setattr(staging, "PART", 4)
+    monkeypatch.setattr(staging, "PICTURES", 8)
     monkeypatch.setattr(stores, "TOGETHER", 2)
     source = folder(tmp_path / "in", [f"{n}.png" for n in range(30)])
     fill(bucket / "in", source)
@@ -339,7 +338,7 @@ def test_little_is_staged_at_once(
 
     translate_folder(bucket / "in", bucket / "out", paints, progress=count)
     assert 4 <= most[0] <= 8
-    monkeypatch.setattr(staging, "PART_BYTES", 1)  # a part has no more than what is fetched at once
+    monkeypatch.setattr(staging, "BYTES", 1)  # a part has no more than what is fetched at once
     most = [0]
     translate_folder(bucket / "in", bucket / "two", paints, progress=count)
     assert most[0] <= 4
