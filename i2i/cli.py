@@ -13,9 +13,18 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from i2i import __version__, signals, terminal
-from i2i.commands import ALGORITHMS, COMMANDS, Command, help_text, junyanz, loaded
+from i2i.commands import ALGORITHMS, COMMANDS, Command, junyanz, loaded
+from i2i.commands.line import (
+    Line,
+    build,
+    help_of_algorithms,
+    help_of_all,
+    help_of_command,
+    read_line,
+    take_switch,
+    written_paths,
+)
 from i2i.commands.options import Option, class_of, options_of
-from i2i.commands.parse import Line, build, read_line, take_switch, written_paths
 from i2i.config import ALGORITHM, RUN_CONFIG, nearest, read_options, to_yaml
 from i2i.errors import I2IError, UsageError, explained
 from i2i.files import staged
@@ -46,7 +55,7 @@ def _parsed(words: list[str], program: str) -> Call:
     """The command that the first words name with the options that the others give, or a text to print."""
     first = words[0].replace("_", "-") if words else "--help"
     if first in _HELP:
-        return print, help_text.of_all()
+        return print, help_of_all()
     if first == "--version":
         return print, f"i2i {__version__}"
     name, rest = _named(first, words[1:])
@@ -56,7 +65,7 @@ def _parsed(words: list[str], program: str) -> Call:
             algorithm, rest = _of_algorithm(name, rest)
         except UsageError:
             if _HELP & {*rest}:
-                return print, help_text.of_algorithms(name)
+                return print, help_of_algorithms(name)
             raise
     trained, known = algorithm if name == "train" else "", options_of(name, algorithm)
     entry = ALGORITHMS[trained] if trained else COMMANDS[name]
@@ -80,7 +89,7 @@ def _help(program: str, entry: Command, known: Sequence[Option], words: list[str
     """The help that `words` ask for; empty if they do not."""
     everything = take_switch(words, "--help-all")
     asked = take_switch(words, "--help") or take_switch(words, "-h")
-    return help_text.of_command(program, entry, known, everything) if everything or asked else ""
+    return help_of_command(program, entry, known, everything) if everything or asked else ""
 
 
 def _read(words: list[str], known: Sequence[Option]) -> tuple[bool, Line]:

@@ -219,6 +219,7 @@ class _Reader:
                     raise self._refused(event, f"{key!r} is given twice; keep one of them")
                 mapping[key] = self._value(first)
             return mapping
+        assert isinstance(event, yaml.ScalarEvent)
         if event.implicit[0] and _TOO_LONG.fullmatch(event.value):
             raise self._refused(event, f"not valid YAML for options: a number of {len(event.value)} digits")
         return _resolved(event.value) if event.implicit[0] else event.value

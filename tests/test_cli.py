@@ -20,8 +20,8 @@ from toy_folders import write_folder
 import i2i
 from i2i.algorithms import ALGORITHMS
 from i2i.commands import COMMANDS
+from i2i.commands.line import TEXTS, WRITTEN
 from i2i.commands.options import options_of
-from i2i.commands.parse import TEXTS, WRITTEN
 from i2i.config import from_mapping, read_options, to_yaml
 from i2i.errors import I2IError, UsageError
 from i2i.images import Picture, write

@@ -129,7 +129,7 @@ COMMANDS: dict[str, Command] = {
         first="style out count grid walk seed device",
     ),
     "export": Command(
-        module="export",
+        module="results",
         summary="write a trained network in another form: .pth, model file, ONNX, web page",
         usage="MODEL -o OUT | MODEL... --web FOLDER [options]",
         examples=("runs/monet --direction a2b -o latest_net_G_A.pth", "monet vangogh --web site/"),

@@ -263,12 +263,12 @@ class Pipeline:
         self._written(ended)
 
     def _large(self, job: Job) -> Record:
-        from i2i.folders.large import translate_large
+        from i2i.folders.alone import translate_large
 
         return Record.of(job, "done", note=translate_large(self.translator, job, self.options, self._mode(job)))
 
     def _film(self, job: Job) -> Record | None:
-        from i2i.folders.film import FilmWork
+        from i2i.folders.alone import FilmWork
 
         def progress(done: int, total: int) -> None:
             if self.frames is not None:

@@ -7,8 +7,8 @@ import pytest
 
 from i2i.commands import ALGORITHMS
 from i2i.commands.junyanz import TRAINING, TRANSLATING, translated
+from i2i.commands.line import read_line
 from i2i.commands.options import options_of
-from i2i.commands.parse import read_line
 from i2i.errors import UsageError
 
 MIGRATE = Path(__file__).parents[2] / "docs" / "migrate.md"

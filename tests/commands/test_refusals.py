@@ -13,8 +13,8 @@ from web_sites import runtime_folder
 
 from i2i import images
 from i2i.errors import ImageError
+from i2i.folders.alone import translate_large
 from i2i.folders.jobs import Job
-from i2i.folders.large import translate_large
 from i2i.inference.options import FolderOptions
 from i2i.inference.translator import load_translator
 from i2i.models import model_file

@@ -10,9 +10,9 @@ from batch_tools import folder, model, picture, run, translator, tree
 
 from i2i import images
 from i2i.errors import ImageError, SomeFailed, UsageError
+from i2i.folders.alone import translate_large
 from i2i.folders.batch import translate_folder
 from i2i.folders.jobs import Job
-from i2i.folders.large import translate_large
 from i2i.images import Picture
 from i2i.inference import scaling
 from i2i.inference.options import FolderOptions

@@ -272,7 +272,7 @@ def test_what_libvips_refuses_is_one_failure(tmp_path: Path, monkeypatch: pytest
     _limited(monkeypatch, 1000)
     source = picture(tmp_path / "in" / "b.jpg", 40, 50).parent
     picture(source / "c.png")
-    monkeypatch.setattr("i2i.folders.large.refusal", lambda *_: None)
+    monkeypatch.setattr("i2i.folders.alone.refusal", lambda *_: None)
 
     def refuses(image: Any, *_: Any) -> None:
         image.new_from_memory(b"", 1, 1, 1, "uchar")

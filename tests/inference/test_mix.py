@@ -12,8 +12,8 @@ from batch_tools import translator
 import i2i
 from i2i import images
 from i2i.errors import ModelError, UsageError
+from i2i.folders.alone import translate_large
 from i2i.folders.jobs import Job
-from i2i.folders.large import translate_large
 from i2i.images import Picture, Pixels
 from i2i.images.palettes import find
 from i2i.inference import scaling

@@ -15,8 +15,8 @@ from torch import nn
 import i2i
 from i2i import images
 from i2i.errors import ModelError, UsageError
+from i2i.folders.alone import translate_large
 from i2i.folders.jobs import Job
-from i2i.folders.large import translate_large
 from i2i.images import Picture, Pixels, from_planes, resize_planes, to_planes, with_depth
 from i2i.inference import scaling
 from i2i.inference.options import FolderOptions, ModelOptions

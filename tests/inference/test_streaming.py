@@ -20,9 +20,9 @@ from i2i import images
 from i2i.acceleration import winograd
 from i2i.acceleration.inference import Moments
 from i2i.errors import ImageError
+from i2i.folders.alone import translate_large
 from i2i.folders.batch import translate_folder
 from i2i.folders.jobs import Job
-from i2i.folders.large import translate_large
 from i2i.images import Picture, Pixels, png
 from i2i.images import spool as spools
 from i2i.images.spool import SpoolError

@@ -11,8 +11,8 @@ import pytest
 from i2i import cli
 from i2i.algorithms import ALGORITHMS
 from i2i.commands import train
+from i2i.commands.line import build, read_line
 from i2i.commands.options import options_of
-from i2i.commands.parse import build, read_line
 from i2i.commands.train import options_class
 
 OPTIONS: dict[str, Any] = {name: options_class("train", name) for name in ALGORITHMS}

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 from web_sites import runtime_folder, style
 
-from i2i.commands import export as command
+from i2i.commands import results as command
 from i2i.errors import OutputError, UsageError
 from i2i.images import palettes
 from i2i.inference.export import half_where_exact, rounded

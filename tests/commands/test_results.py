@@ -9,7 +9,7 @@ import torch
 from fork_server import python
 from torch import nn
 
-from i2i.commands import export as command
+from i2i.commands import results as command
 from i2i.errors import ModelError, UsageError
 from i2i.images import palettes
 from i2i.models import junyanz, model_file, published

@@ -1,4 +1,4 @@
-"""From the words of a command line to options.
+"""A command line: from its words to options, and the help that it asks for.
 
 The words are separated into options and texts. `i2i.config` then checks the texts as it checks a YAML file, so a line
 and a file have the same limits and the same error messages. Precedence: defaults < the configuration of a run that goes
@@ -8,18 +8,21 @@ on < `--config FILE.yaml` < flags.
 import contextlib
 import difflib
 import re
+import shutil
+import textwrap
 from collections import deque
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from i2i.commands import junyanz
+from i2i.commands import ALGORITHMS, COMMANDS, Command, junyanz
 from i2i.commands.options import Option, class_of
-from i2i.config import C, check_numbers, from_mapping, layered, option_names
+from i2i.config import C, bounds, check_numbers, from_mapping, layered, option_names
 from i2i.errors import UsageError
 from i2i.machine import place
+from i2i.plain_yaml import FIRST, FIRST_OPTIONS, GROUPS
 from i2i.terminal import printable, say
 
 if TYPE_CHECKING:
@@ -28,14 +31,7 @@ if TYPE_CHECKING:
 WRITTEN = {"out", "run", "report", "grid", "labels_out", "cache", "web"}
 """The options of all commands that name what is written; every other path is read."""
 TEXTS = {
-    "augment",
-    "diffaugment",
-    "domain_a",
-    "domain_b",
-    "input_domain",
-    "licence",
-    "nce_layers",
-    "output_domain",
+    *("augment", "diffaugment", "domain_a", "domain_b", "input_domain", "licence", "nce_layers", "output_domain"),
     "stop_when",
 }
 """The options of all commands that may be emptied on the command line, where a configuration has something in them."""
@@ -63,7 +59,6 @@ def read_line(words: Sequence[str], known: Sequence[Option]) -> Line:
     """The options that `words` give, of those that are `known`. Raises `UsageError` for every mistake of typing."""
     _refuse_empty(words)
     before, after = _before_and_after(list(words))
-    _check_flags(before, known)
     texts, loose = _separate(before, known)
     files = texts.pop("config")
     if len(files) > 1:
@@ -98,23 +93,13 @@ def take_switch(words: list[str], name: str) -> bool:
     return any(word in spellings for word in before)
 
 
-def _check_flags(words: Sequence[str], known: Sequence[Option]) -> None:
-    """Raises `UsageError` for flags that are not known, and for a switch with a value; tells of those given twice."""
-    named = {flag: option for option in known for flag in _flags(option)}
-    flags = [word for word in words if word.startswith("--") or word[:2] in ("-o", "-h")]
-    flags = [word for word in flags if _flag(word) != "--config"]
-    if unknown := [word for word in flags if _flag(word) not in named]:
+def _check_known(words: Sequence[str], named: Mapping[str, Option]) -> None:
+    """Raises `UsageError` for flags that are not known."""
+    flags = (word for word in words if word.startswith("--") or word[:2] in ("-o", "-h"))
+    if unknown := next((word for word in flags if _flag(word) not in (*named, "--config")), ""):
         if theirs := junyanz.translated(words, named):
             raise UsageError(*theirs)
-        near = _near(_flag(unknown[0]), named)
-        raise UsageError(f"unknown option {unknown[0]}.{near} All options: --help-all")
-    given = [named[_flag(word)] for word in flags]
-    for word, option in zip(flags, given, strict=True):
-        if option.is_switch and "=" in word:
-            yes, no, *_ = _flags(option)
-            raise UsageError(f"{word}: {yes} and {no} take no value")
-    for option in {option.name: option for option in given if given.count(option) > 1}.values():
-        tell_once(f"{option.flag} is given more than once; the last one counts")
+        raise UsageError(f"unknown option {unknown}.{_near(_flag(unknown), named)} All options: --help-all")
 
 
 def _near(name: str, flags: Collection[str]) -> str:
@@ -132,14 +117,17 @@ def _likeness(name: str, flag: str) -> float:
 
 
 def _separate(words: Sequence[str], known: Sequence[Option]) -> tuple[dict[str, Any], list[str]]:
-    """The text of each option (of a switch, its value), and the words that belong to no option.
+    """The text of each option (of a switch, its value; of `config`, all), and the words that belong to no option.
 
-    An option of many values takes the words up to the next flag.
+    An option of many values takes the words up to the next flag. Raises `UsageError` for flags that are not known, that
+    lack a value, or take none; tells of those given twice.
     """
     named = {flag: option for option in known for flag in _flags(option)}
+    _check_known(words, named)
     texts: dict[str, Any] = {"config": []}
     loose: list[str] = []
     taker = loose
+    twice: dict[str, str] = {}
     left = deque(words)
     while left:
         word = left.popleft()
@@ -150,7 +138,11 @@ def _separate(words: Sequence[str], known: Sequence[Option]) -> tuple[dict[str, 
             taker.append(word)
             continue
         taker = loose
+        if option and option.name in texts:
+            twice[option.flag] = f"{option.flag} is given more than once; the last one counts"
         if option and option.is_switch:
+            if given:
+                raise UsageError(f"{word}: {' and '.join(_flags(option))} take no value")
             texts[option.name] = flag == option.flag
         elif option and option.many:
             taker = texts[option.name] = [text] if given else []
@@ -162,6 +154,8 @@ def _separate(words: Sequence[str], known: Sequence[Option]) -> tuple[dict[str, 
                 texts[option.name] = text
             else:
                 texts["config"].append(text)
+    for sentence in twice.values():
+        tell_once(sentence)
     return {name: tuple(text) if isinstance(text, list) else text for name, text in texts.items()}, loose
 
 
@@ -226,3 +220,140 @@ def _before_and_after(words: list[str]) -> tuple[list[str], list[str]]:
     """The words before `--`, and those after it, which are never flags."""
     at = words.index("--") if "--" in words else len(words)
     return words[:at], words[at + 1 :]
+
+
+SHARED = (
+    ("--config FILE.yaml", "Read options from this file. Options on the command line win."),
+    ("--print-config", "Print all options with their values as YAML, and do nothing else."),
+    ("--verbose", "Show the traceback of an error."),
+    ("--help-all", "Show all options, by group."),
+)
+"""Every command takes these beside its own options."""
+
+_METAVARS = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
+_NAMED = {
+    "inputs": "INPUT",
+    "styles": "STYLE",
+    "style": "STYLE",
+    "metrics": "NAME",
+    "host": "ADDRESS",
+    "cluster": "ADDRESS",
+    "run": "FOLDER",
+    "data": "FOLDER",
+    "augment": "FILE.yaml",
+    "generator": "NAME",
+    "discriminator": "NAME",
+    "device": "NAME",
+}
+"""Names for the values of options whose types say too little."""
+_COLUMN = 24
+
+
+def help_of_all() -> str:
+    """`i2i --help`: a line for each command."""
+    lines = ["usage: i2i COMMAND [options]", ""]
+    lines += [f"  {name:<17}{command.summary}" for name, command in COMMANDS.items()]
+    example = f"i2i train {COMMANDS['train'].examples[0]}"
+    return "\n".join([*lines, "", f"  {example}", "  i2i translate --style monet photos/ -o out/", "", _MORE])
+
+
+_MORE = "i2i COMMAND --help shows the options of a command, i2i --version the version."
+
+
+def help_of_algorithms(command: str) -> str:
+    """The help of a command that an algorithm's name has to follow, and has not."""
+    entry = COMMANDS[command]
+    lines = [f"usage: i2i {command} {entry.usage}"]
+    lines += [f"       i2i {command} FILE.yaml [options]               a configuration, which names its algorithm"]
+    if command == "train":
+        lines += ["       i2i train --run FOLDER [options]              goes on with that run"]
+    lines += ["", f"{_sentence(entry.summary)}", ""]
+    lines += [f"  {name:<15}{algorithm.summary}" for name, algorithm in ALGORITHMS.items()]
+    lines += ["", *(f"  i2i {command} {example}" for example in entry.examples)]
+    return "\n".join([*lines, "", f"i2i {command} ALGORITHM --help shows its options."])
+
+
+def help_of_command(program: str, entry: Command, known: Sequence[Option], everything: bool = False) -> str:
+    """The help of a command: its first options and an example, or all options by group."""
+    head = [f"usage: {program} {entry.usage}", "", _sentence(entry.summary), ""]
+    head += [f"  {program} {example}".rstrip() for example in entry.examples]
+    named = {option.name: option for option in known}
+    shared = _shared(named.pop("verbose", None))
+    if everything:
+        return "\n".join([*head, *_grouped(named), *shared])
+    lines = [line for name in entry.first.split() for line in _lines(named[name], short=True)]
+    return "\n".join([*head, "", *lines, *shared])
+
+
+def _grouped(named: dict[str, Option]) -> Iterator[str]:
+    for title, names in {FIRST: FIRST_OPTIONS, **GROUPS}.items():
+        if present := [named[name] for name in names if name in named]:
+            yield from ("", f"{title}:")
+            yield from (line for option in present for line in _lines(option))
+
+
+def _shared(verbose: Option | None) -> Iterator[str]:
+    yield ""
+    for flag, text in SHARED:
+        more = f" {verbose.text}" if verbose and flag == verbose.flag else ""
+        yield from _entry(flag, text + more)
+
+
+def _lines(option: Option, short: bool = False) -> Iterator[str]:
+    """The lines of an option: flag, text (of a short one its first sentence), default and range."""
+    text = _first_sentence(option.text) if short and not option.positional else option.text
+    yield from _entry(_typed(option), f"{text} {_facts(option, short)}".rstrip())
+
+
+def _entry(flag: str, text: str) -> Iterator[str]:
+    width = min(shutil.get_terminal_size().columns, 120) - 1
+    wrapped = textwrap.wrap(text, max(width - _COLUMN, 30)) or [""]
+    if len(flag) > _COLUMN - 4:
+        yield f"  {flag}"
+    else:
+        yield f"  {flag:<{_COLUMN - 2}}{wrapped.pop(0)}"
+    yield from (" " * _COLUMN + line for line in wrapped)
+
+
+def _typed(option: Option) -> str:
+    """How an option is given: `--crop-size N`, `--[no-]flip`, `-o, --out PATH`."""
+    if option.is_switch:
+        return option.flag.replace("--", "--[no-]", 1) if option.default else option.flag
+    metavar = _NAMED.get(option.name) or _METAVARS.get(option.kind, "")
+    if option.choices:
+        listed = "|".join((*([metavar] if metavar else []), *option.choices))
+        metavar = listed if len(listed) < 28 else "NAME"
+    if option.kind == "bool":
+        metavar = "True|False"
+    metavar += " ..." if option.many else ""
+    if option.positional:
+        return _NAMED.get(option.name, option.name.upper()) + (" ..." if option.many else "")
+    return ("-o, " if option.name == "out" else "") + f"{option.flag} {metavar}"
+
+
+def _facts(option: Option, short: bool) -> str:
+    """`(default: 256; ≥ 1, ≤ 65535)`, as far as there is something to say; the range only if not `short`."""
+    facts = []
+    if option.is_switch:
+        facts += ["on by default"] if option.default else []
+    elif option.default not in (None, "", []):
+        facts.append(f"default: {_shown(option.default)}")
+    if option.choices and _typed(option).endswith("NAME"):
+        facts.append("one of " + ", ".join(option.choices))
+    if option.limits and not short:
+        facts.append(bounds(option.annotation))
+    return f"({'; '.join(facts)})" if facts else ""
+
+
+def _shown(default: object) -> str:
+    if isinstance(default, list):
+        return " ".join(map(str, default))
+    return f"{default:g}" if isinstance(default, float) else f"{default}"
+
+
+def _first_sentence(text: str) -> str:
+    return re.split(r"(?<!e\.g)\. ", text, maxsplit=1)[0].rstrip(".") + "."
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."

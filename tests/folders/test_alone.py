@@ -18,9 +18,9 @@ from film_samples import animation, decoded, moving, packets, pyav, shown, sound
 from PIL import Image
 
 from i2i.errors import SomeFailed, UsageError
-from i2i.folders import film
+from i2i.folders import alone
+from i2i.folders.alone import open_film
 from i2i.folders.batch import translate_folder
-from i2i.folders.film import open_film
 from i2i.folders.plan import plan
 from i2i.inference.options import FolderOptions
 
@@ -30,14 +30,14 @@ OPTIONS = FolderOptions()
 
 @pytest.fixture(autouse=True)
 def short_segments(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(film, "FRAMES", 4)
+    monkeypatch.setattr(alone, "FRAMES", 4)
 
 
 class ShortSegments:
     """The same in a child process."""
 
     def __call__(self) -> None:
-        film.FRAMES = 4
+        alone.FRAMES = 4
 
 
 def targets(inputs: Any, out: Path, **options: Any) -> dict[str, tuple[str, bool]]:
