@@ -200,7 +200,7 @@ class _Batches(Dataset[ImagePair | RawPair | I2IError]):
         try:
             if worker is None:
                 return _collate([self.dataset[t] for t in batch])
-            return self._to_send(batch, worker.id)
+            return self._to_send(batch, worker.id).shared()
         except I2IError as error:
             return error.with_traceback(None)
 

@@ -81,26 +81,35 @@ class RawPair(NamedTuple):
     a quarter of the bytes. Arrays of floats are tensors already (`of`).
     """
 
-    a: Pixels
-    b: Pixels
+    a: Pixels | Tensor
+    b: Pixels | Tensor
     skipped: tuple[str, ...] = ()
     classes: tuple[int, int] = (0, 0)
     is_pair: bool | tuple[bool, ...] | None = None
 
     def tensors(self) -> ImagePair:
         """The same as (..., C, H, W) float32 in [-1, 1]."""
-        a, b = (_tensor(x, count) for x, count in zip((self.a, self.b), self.classes, strict=True))
+        sides = (np.asarray(side) for side in (self.a, self.b))
+        a, b = (_tensor(x, count) for x, count in zip(sides, self.classes, strict=True))
         return ImagePair(a, b, self.skipped, None if self.is_pair is None else torch.tensor(self.is_pair))
 
     @classmethod
     def of(cls, batch: ImagePair) -> "RawPair":
-        """A batch as arrays of its numbers.
-
-        Arrays leave a worker through a pipe. Tensors would take shared memory, and where there is none left torch tells
-        nobody: the batch would be waited for without end.
-        """
+        """A batch as arrays of its numbers."""
         is_pair = None if batch.is_pair is None else tuple(batch.is_pair.tolist())
         return cls(batch.a.numpy(), batch.b.numpy(), batch.skipped, is_pair=is_pair)
+
+    def shared(self) -> "RawPair":
+        """The same in shared memory, or as it is where there is no room for it.
+
+        So the message of a worker is short. A worker that is killed while it sends a long one leaves a part of it in
+        the pipe, and the receiver would wait for the rest without end. An array that torch moves to shared memory
+        while it sends it would be lost without a word where there is no room.
+        """
+        try:
+            return self._replace(**{side: torch.as_tensor(getattr(self, side)).share_memory_() for side in "ab"})
+        except RuntimeError:
+            return self
 
     @classmethod
     def stack(cls, pairs: Sequence["RawPair"]) -> "RawPair | None":

@@ -146,6 +146,23 @@ def test_finished_batches_of_a_killed_worker_are_prepared_again(tmp_path):
     assert (tmp_path / "dead").exists()
 
 
+class LargePictures(Numbers):
+    def raw(self, t):
+        return RawPair(*(np.full((1024, 1024, 3), t, np.uint8) for _ in "ab"))
+
+
+@pytest.mark.promise("R10")
+@pytest.mark.timeout(60)
+def test_a_worker_that_is_killed_while_it_sends_is_replaced():
+    """A message of megabytes would fill the pipe, and a part of it would stay there."""
+    got = batches(LargePictures(), 0, 8, 1, 1)
+    next(got)
+    (worker,) = multiprocessing.active_children()
+    time.sleep(0.5)  # it has prepared its next batches, and would be in the middle of a message
+    worker.kill()
+    assert [round(float(batch.a[0, 0, 0, 0] * 127.5 + 127.5)) for batch in got] == list(range(1, 8))
+
+
 def find_nothing(t):
     open("/nowhere/at/all").close()  # noqa: PTH123
 
