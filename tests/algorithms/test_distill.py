@@ -259,8 +259,8 @@ def test_a_folder_with_two_directions_is_no_teacher(tmp_path: Path) -> None:
 
 
 def test_a_student_comes_near_its_teacher(tmp_path: Path) -> None:
-    """After 120 steps at most 0.35 times as far from what it makes as the picture itself is, and at most 0.65 times as
-    far as an untrained student."""
+    """After 70 steps at most 0.35 times as far from what it makes as the picture itself is (0.28 to 0.31 with three
+    seeds), and at most 0.65 times as far as an untrained student."""
     domains = {"input_domain": "day", "output_domain": "dusk", "paint_size": 256}
     path = tmp_path / "teacher.safetensors"
     write_teacher(path, "resnet_2blocks_antialiased", width=8, gain=0.02, described=domains)
@@ -273,10 +273,10 @@ def test_a_student_comes_near_its_teacher(tmp_path: Path) -> None:
         train(Distill, options(run=tmp_path / str(steps), **given))
         return l1(translated(tmp_path / str(steps), day, "a2b"), taught).mean().item()
 
-    untrained, trained = distance(1), distance(120)
+    untrained, trained = distance(1), distance(70)
     assert trained < 0.35 * l1(day, taught).mean().item()
     assert trained < 0.65 * untrained
-    info = read_info(tmp_path / "120" / "a2b.safetensors")
+    info = read_info(tmp_path / "70" / "a2b.safetensors")
     assert (info.training.algorithm, info.training.teacher) == ("distill", weights_sha256(path))
     assert (info.input_domain, info.output_domain, info.paint_size) == ("day", "dusk", 256)
 

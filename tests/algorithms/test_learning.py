@@ -14,7 +14,7 @@ from i2i.training.launch import train
 
 
 def test_pix2pix_learns_to_render_label_maps(tmp_path: Path) -> None:
-    """22 dB on unseen label maps within 120 steps (23.8 and 23.9 with two seeds); at first under 14 dB."""
+    """22 dB on unseen label maps within 80 steps (22.8 to 23.3 with three seeds); at first under 14 dB."""
     held_out = [ToyPairs(size=32, train=False)[t] for t in range(24)]
     labels, scenes = torch.stack([p.a for p in held_out]), torch.stack([p.b for p in held_out])
 
@@ -28,8 +28,8 @@ def test_pix2pix_learns_to_render_label_maps(tmp_path: Path) -> None:
         return psnr(translated(run, labels, "a2b"), scenes).mean().item()
 
     assert score(1) < 14
-    assert score(120) > 22
-    assert not health_issues(tmp_path / "120")
+    assert score(80) > 22
+    assert not health_issues(tmp_path / "80")
 
 
 def test_cyclegan_finds_the_true_map(tmp_path: Path) -> None:

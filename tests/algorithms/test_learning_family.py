@@ -34,8 +34,8 @@ def run(name: str, folder: Path, steps: int, **options: Any) -> Path:
 
 
 def test_segmentation_labels_scenes_it_never_saw(tmp_path: Path) -> None:
-    """90 of 100 pixels right after 150 steps (93.0 to 93.3 with three seeds), as colours of the palette and no others;
-    under 50 at first."""
+    """90 of 100 pixels right after 100 steps (91.1 to 91.9 with three seeds after 90), as colours of the palette and no
+    others; under 50 at first."""
     held_out = [ToyPairs(size=32, train=False)[t] for t in range(24)]
     right = [to_classes(images.to_pixels(pair.a), CLASSES) for pair in held_out]
 
@@ -49,8 +49,8 @@ def test_segmentation_labels_scenes_it_never_saw(tmp_path: Path) -> None:
         return sum(float((one == other).mean()) for one, other in zip(labels, right, strict=True)) / len(right)
 
     assert accuracy(1) < 0.5
-    assert accuracy(150) > 0.9
-    assert not health_issues(tmp_path / "150")
+    assert accuracy(100) > 0.9
+    assert not health_issues(tmp_path / "100")
 
 
 def test_segmentation_is_chosen_and_stopped_by_how_well_it_labels(tmp_path: Path) -> None:
@@ -96,7 +96,7 @@ def test_metrics_of_what_is_not_made(name: str, options: dict[str, Any], said: s
 
 
 def test_colorization_finds_the_colours(tmp_path: Path) -> None:
-    """22 dB (24.8 to 25.7 with three seeds) on scenes it never saw without their colours after 120 steps, 5 dB more
+    """22 dB (23.1 to 23.6 with three seeds) on scenes it never saw without their colours after 70 steps, 5 dB more
     than those have."""
     scenes = torch.stack([ToyPairs(size=32, train=False)[t].b for t in range(24)])
     light, colours = split_lab(scenes)
@@ -105,7 +105,7 @@ def test_colorization_finds_the_colours(tmp_path: Path) -> None:
     def score(made: Tensor) -> float:
         return psnr(made, scenes).mean().item()
 
-    folder = run("colorization", tmp_path, 120)
+    folder = run("colorization", tmp_path, 70)
     made = translated(folder, grey, "a2b")
     assert made.shape == scenes.shape
     assert score(made) > max(22, score(grey) + 5)
@@ -113,7 +113,7 @@ def test_colorization_finds_the_colours(tmp_path: Path) -> None:
 
 
 def test_pix2pixhd_renders_label_maps(tmp_path: Path) -> None:
-    """17.5 dB (18.8 to 19.8 with three seeds) on unseen label maps of 64 px after 60 steps; the untrained network has
+    """17.5 dB (18.8 to 19.3 with three seeds) on unseen label maps of 64 px after 45 steps; the untrained network has
     under 14 dB."""
     held_out = [ToyPairs(size=64, train=False)[t] for t in range(12)]
     labels, scenes = torch.stack([p.a for p in held_out]), torch.stack([p.b for p in held_out])
@@ -124,8 +124,8 @@ def test_pix2pixhd_renders_label_maps(tmp_path: Path) -> None:
         return psnr(translated(run("pix2pixhd", tmp_path, steps, **options), labels, "a2b"), scenes).mean().item()
 
     assert score(1) < 14
-    assert score(60) > 17.5
-    assert not health_issues(tmp_path / "60")
+    assert score(45) > 17.5
+    assert not health_issues(tmp_path / "45")
 
 
 def test_edges_tell_instances_of_one_class_apart(tmp_path: Path) -> None:

@@ -15,12 +15,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import PIL
+
 PRELOADED = (
     "i2i.cli i2i.commands.train i2i.commands.translate kornia.metrics i2i.training.launch i2i.data.transforms "
     "i2i.data.toy i2i.algorithms i2i.folders.batch i2i.folders.report i2i.models.styles openvino torch._dynamo"
 )
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(PRELOADED.split())
+CONTEXT.set_forkserver_preload([*PRELOADED.split(), *(f"PIL.{name}" for name in PIL._plugins)])
 
 
 def python(

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import pytest
 import torch
+import torch._dynamo  # which cannot be imported while a GPU is pretended
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._pytree import tree_leaves

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fork_server import python
 from run_folders import COLUMNS, ROWS, cell, grid, step_line, usual_run, validation_line, write_run
 
 from i2i.errors import InputError, UsageError
@@ -423,7 +424,7 @@ def test_script(tmp_path: Path) -> None:
     run = usual_run(tmp_path / "run")
 
     def code(*words: object) -> tuple[int, str]:
-        done = subprocess.run([sys.executable, SCRIPT, *map(str, words)], capture_output=True, text=True)
+        done = python(SCRIPT, *words)
         return done.returncode, done.stdout + done.stderr
 
     assert code(run) == (0, f"{run}/report.html: 0.0 MB\n")
