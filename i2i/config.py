@@ -174,7 +174,7 @@ def layered(options: type[C], given: Mapping[str, Any], file: Path | None = None
         if getattr(resumed, name) != getattr(chosen, name)
     ]
     if kept:
-        notes.append(f"{resumed.run} goes on as it was where no option is given: {', '.join(kept)}")
+        notes.append(f"{resumed.run} keeps the options that you do not give: {', '.join(kept)}")
     return resumed, notes
 
 

@@ -148,7 +148,7 @@ def test_options_that_cannot_be(arguments: str, message: str, refused: Callable[
         ("--generator resnet_65blocks", "blocks = 65"),
         ("--generator unet_100", "unet_100: the size must be a power of two from 32 to 4096"),
         ("--generator resent_9blocks", "unknown generator 'resent_9blocks'. Did you mean 'resnet_9blocks'?"),
-        ("--crop-size 300", "crop_size = 300: cropped out of load_size = 286, so at most 286"),
+        ("--crop-size 300", "crop_size = 300: larger than load_size = 286; expected at most 286"),
         ("--generator unet_256 --load-size 200 --crop-size 200", "crop_size = 200: this network takes multiples of"),
         ("--generator unet_512 --crop-size 256", "this network takes"),
         ("--crop-size 250 --generator resnet_1blocks", "crop_size = 250: this network takes multiples of 4"),
@@ -347,7 +347,7 @@ def test_a_run_goes_on_as_it_was_but_for_what_is_given(tmp_path: Path, capsys: p
     assert parse("pix2pix", f"--run {folder}") == parse(
         "pix2pix", f"--data toy --run {folder} --crop-size 128 --load-size 130 --no-flip"
     )
-    assert "goes on as it was where no option is given: data = toy, load_size = 130" in capsys.readouterr().err
+    assert "keeps the options that you do not give: data = toy, load_size = 130" in capsys.readouterr().err
     (tmp_path / "c.yaml").write_text("lr: 3e-4\ncrop-size: 64\n")
     on_top = parse("pix2pix", f"--run {folder} --config {tmp_path}/c.yaml --crop-size 96 --max-steps 256")
     assert (on_top.lr, on_top.crop_size, on_top.max_steps, on_top.flip) == (3e-4, 96, 256, False)
@@ -780,16 +780,16 @@ def test_a_run_has_a_default_folder_and_goes_on_there(
 
 MISTAKES = {
     "train cyclegan": "data: missing",
-    "train cyclegan --data toy --crop-size 300": "crop_size = 300: cropped out of load_size = 286",
+    "train cyclegan --data toy --crop-size 300": "crop_size = 300: larger than load_size = 286",
     "train pix2pix --data toy --batch-size 3 --micro-batches 2": "micro_batches = 2: must divide batch_size = 3",
     "train cut --data toy --n-epochs 0 --n-epochs-decay 0": "nothing to train",
     "train cut --data toy --stop-when ssim=1": "stop_when = 'ssim=1': 'ssim=1' is no condition",
     "train cut --data toy --lr-policy plateau --validate-every 0": "lr_policy = 'plateau': follows the validation",
     "train wrong.yaml": "wrong.yaml: lr = 0: expected a number in range",
-    "train sizes.yaml": "crop_size = 300: cropped out of load_size = 286",
-    "train --run resumed --crop-size 300": "crop_size = 300: cropped out of load_size = 286",
+    "train sizes.yaml": "crop_size = 300: larger than load_size = 286",
+    "train --run resumed --crop-size 300": "crop_size = 300: larger than load_size = 286",
     "plan cyclegan": "data: missing; give --data a folder",
-    "plan gan --data toy --load-size 32": "crop_size = 64: cropped out of load_size = 32",
+    "plan gan --data toy --load-size 32": "crop_size = 64: larger than load_size = 32",
     # from here on what reads pictures may be there
     "train cyclegan --data nosuch": "nosuch: no such folder",
     "evaluate nosuch photos": "style 'nosuch': no such style",

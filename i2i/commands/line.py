@@ -99,7 +99,7 @@ def _check_known(words: Sequence[str], named: Mapping[str, Option]) -> None:
     if unknown := next((word for word in flags if _flag(word) not in (*named, "--config")), ""):
         if theirs := junyanz.translated(words, named):
             raise UsageError(*theirs)
-        raise UsageError(f"unknown option {unknown}.{_near(_flag(unknown), named)} All options: --help-all")
+        raise UsageError(f"unknown option {unknown}.{_near(_flag(unknown), named)} --help-all lists all options")
 
 
 def _near(name: str, flags: Collection[str]) -> str:

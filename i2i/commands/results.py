@@ -212,7 +212,7 @@ def export(options: ExportCommand) -> None:
 def _write_file(options: ExportCommand, model: str, out: Path) -> None:
     form = options.format or SUFFIXES.get(out.suffix.lower())
     if form is None:
-        raise UsageError(f"{out}: give --format, or one of the suffixes .pth, .safetensors, .onnx and none (a folder)")
+        raise UsageError(f"{out}: unknown suffix; expected .pth, .safetensors, .onnx or none, or give --format")
     if form == "reference":
         _refuse(_described(options) | _given(options, "dropout", "norm_stats", "card"))
     if options.half and form != "model_file":

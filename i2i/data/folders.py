@@ -226,7 +226,7 @@ def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord
     if not both:
         raise InputError(f"no picture in {a} has the name of one in {b}:", *listed(lonely))
     if pairs == "error":
-        hint = f"Use --pairs intersect to train on the {len(both)} pairs that are complete."
+        hint = f"--pairs intersect trains without them ({len(both)} complete pairs)."
         refuse(lonely, "pictures have no partner", hint)
     return [PairRecord(in_a[stem], in_b[stem]) for stem in both]
 

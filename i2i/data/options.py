@@ -61,7 +61,7 @@ def parsed_range(text: str) -> tuple[float, float]:
     except ValueError:
         limits = math.nan, math.nan
     if not (math.isfinite(limits[1] - limits[0]) and limits[0] < limits[1]):
-        raise ValueError(f"expected LOW:HIGH, two numbers, the lower one first, such as 0:10000; got {text!r}")
+        raise ValueError("expected LOW:HIGH, two numbers, the lower one first, such as 0:10000")
     return limits
 
 
@@ -224,7 +224,7 @@ def check_crop(options: DataOptions) -> None:
             f"batch_size = {options.batch_size}: with preprocess = {name} sizes vary, so only 1 is possible"
         )
     if crops and name != "crop" and crop > load:
-        raise UsageError(f"crop_size = {crop}: cropped out of load_size = {load}, so at most {load}")
+        raise UsageError(f"crop_size = {crop}: larger than load_size = {load}; expected at most {load}")
     if zoom == 1:
         return
     if not crops:

@@ -292,9 +292,7 @@ def _check(options: DataOptions, paired: bool, multiple: int, minimum: int) -> N
     if options.random_zoom < 1:
         raise UsageError(f"random_zoom = {options.random_zoom}: toy pictures are drawn as large as crops; leave it out")
     if options.augment:
-        raise UsageError(
-            "augment: changes crops of pictures in files; toy pictures are drawn anew each time; leave it out"
-        )
+        raise UsageError("augment: has no effect on toy pictures, which are drawn for each step; leave --augment out")
     size, least = options.crop_size, max(MIN_SIZE, minimum)
     if size < least:
         raise UsageError(f"crop_size = {size}: toy pictures for this network have at least {least}")

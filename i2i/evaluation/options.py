@@ -185,7 +185,7 @@ def _two_folders(paths: Sequence[Path], options: EvaluationOptions) -> tuple[Pat
         return paths[0], paths[1]
     if not find_images(paths[0]):
         raise InputError(f"{paths[0]}: no pictures in this folder")
-    raise UsageError(f"{paths[0]}: a folder of pictures, no run and no model; give the folder to compare it with")
+    raise UsageError(f"{paths[0]}: a folder of pictures; give a second folder to compare it with")
 
 
 def find_model(style: str, options: EvaluationOptions) -> ModelUnderTest:

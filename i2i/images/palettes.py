@@ -85,8 +85,8 @@ def find(name: str, option: str = "palette") -> Palette:
         return indexed(int(name), option)
     if not path.is_file():
         raise UsageError(
-            f"{option} = {name!r}: no such file or name.{nearest(name, PALETTES)} Names: {', '.join(PALETTES)}; or "
-            "how many classes there are, if pictures hold their indices."
+            f"{option} = {name!r}: no such file or palette.{nearest(name, PALETTES)} Palettes: "
+            f"{', '.join(PALETTES)}. If the pictures hold class indices, give the number of classes."
         )
     try:
         with path.open("rb") as file:

@@ -150,7 +150,7 @@ def given(value: Any, channels: int, values: ValueRange | None = None) -> Given:
     if callable(getattr(value, "read", None)):
         return _of_file(value, values)
     raise UsageError(
-        f"a {type(value).__name__} is no picture; expected a path, a file, bytes, a PIL image, an array, a tensor, or "
+        f"{type(value).__name__}: no picture; expected a path, a file, bytes, a PIL image, an array, a tensor, or "
         "a list of them"
     )
 

@@ -161,7 +161,7 @@ class FolderOptions(ModelOptions):
     def check_style(self, style: object) -> None:
         """Raises `UsageError` unless there is a style or a mix of styles, and not both."""
         if bool(style) == bool(self.mix):
-            raise UsageError("expected a style, or a mix of styles such as monet:0.6,vangogh:0.4, and not both")
+            raise UsageError("expected either a style, or a mix of styles such as monet:0.6,vangogh:0.4")
         if self.mix:
             parse_mix(self.mix)
 

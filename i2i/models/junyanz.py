@@ -53,7 +53,7 @@ def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
     if "net.0.weight" in shapes:
         return _pixelgan(shapes)
     first = ", ".join(name[:60] for name in list(shapes)[:3]) or "none"
-    raise ModelError(f"no network that is known: its first keys are {first}; expected {KNOWN}")
+    raise ModelError(f"unknown network: its first keys are {first}; expected {KNOWN}")
 
 
 def _resnet(shapes: Shapes) -> ResnetConfig:

@@ -82,7 +82,7 @@ def open_model(
         network, info = model_file.load(path, generator)
     if direction not in (None, info.direction):
         arrow = f"{info.direction} ({info.input_domain} → {info.output_domain})"
-        raise UsageError(f"{path} translates {arrow}, not {direction}")
+        raise UsageError(f"{path} translates {arrow}, not {direction}; leave the direction out")
     if dropout is not None:
         if dropout and not info.config.get("dropout"):
             raise UsageError(f"{path}: this network has no dropout that could stay on")

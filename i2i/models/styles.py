@@ -216,7 +216,7 @@ def _named(style: str, direction: str | None, download: bool, progress: Progress
         return None
     if direction not in (None, entry.direction):
         arrow = f"{entry.direction} ({entry.input_domain} → {entry.output_domain})"
-        raise UsageError(f"style {style!r} translates {arrow}, not {direction}")
+        raise UsageError(f"style {style!r} translates {arrow}, not {direction}; leave the direction out")
     return published.obtain(entry, fetch=download, progress=progress)
 
 

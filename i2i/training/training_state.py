@@ -253,6 +253,6 @@ def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str) -
     if differences:
         more = f" and {len(differences) - 10} more" if len(differences) > 10 else ""
         raise ModelError(
-            f"the run's state is of another architecture: {'; '.join(differences[:10])}{more}. Give the options that "
-            "the run was started with (its config.yaml), or another --run; --init-from takes weights alone."
+            f"this run has another architecture: {'; '.join(differences[:10])}{more}. Give the options of its "
+            "config.yaml, or another --run. To start a new run from its weights, use --init-from."
         )

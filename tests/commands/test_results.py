@@ -100,7 +100,7 @@ def test_an_existing_folder_is_not_mixed_up(run_folder: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("out", "options", "error", "message"),
     [
-        ("net.bin", {}, UsageError, "give --format, or one of the suffixes"),
+        ("net.bin", {}, UsageError, "unknown suffix; expected"),
         ("net.pth", {"licence": "MIT"}, UsageError, "has no place for licence"),
         ("net.pth", {"dropout": False}, UsageError, "has no place for dropout"),
         ("net.pth", {"norm_stats": "running"}, UsageError, "has no place for norm_stats"),

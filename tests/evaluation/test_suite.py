@@ -105,7 +105,7 @@ def test_inputs_that_are_none(there: dict[str, Path]) -> None:
     refused(4, f"{missing}: no such", made, missing)
     refused(4, f"{missing}: no such", there["a2b.safetensors"], missing)
     refused(4, f"{missing}: no such", there["run"], missing)
-    refused(2, "give the folder to compare it with", made)
+    refused(2, "give a second folder to compare it with", made)
     refused(4, "no pictures in this folder", there["empty"])
     refused(2, "0.png: a picture; expected a folder", made / "0.png", made / "1.png")
     refused(2, "0.png: a file; expected two folders", made, made / "0.png")

@@ -124,7 +124,7 @@ def test_the_alpha_of_a_picture_may_be_its_mask() -> None:
         (HALF.astype(np.uint8), "the mask holds only the values 0 and 1; expected 0 to 255"),
         (HALF.astype(np.int64), "expected"),
         (np.ones((10, 24)), "is 24x20 pixels, but its mask 24x10; expected a mask of the same size"),
-        (7, "a int is no picture"),
+        (7, "int: no picture"),
         ([HALF], "mask: several for one picture or tensor"),
     ],
 )

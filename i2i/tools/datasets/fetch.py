@@ -102,7 +102,7 @@ def find_set(name: str) -> PublicSet:
         choices = " or ".join(f"{entry.name} ({entry.layout})" for entry in found)
         raise UsageError(f"{name}: there are two of this name; say {choices}")
     known = sorted({entry.name for entry in SETS} | {entry.folder for entry in SETS})
-    raise UsageError(f"{name}: no public data set of this name.{nearest(name, known)} `list` shows those there are.")
+    raise UsageError(f"{name}: no public data set of this name.{nearest(name, known)} `list` shows all of them.")
 
 
 @dataclass(frozen=True)
