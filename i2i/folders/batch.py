@@ -53,31 +53,31 @@ def translate_folder(
     report: Source | None = None,
     **options: Any,
 ) -> Report:
-    """Translates pictures, films, and folders of them, into the folder `out`, with the same tree, names and formats.
+    """Translates pictures, films and folders. Results keep subfolders, names and formats in the folder `out`.
 
-    * `inputs`: a path or several, to pictures, films or folders. The URL of a store, `s3://bucket/photos`, is a folder
-      or a file too, here and for `out` and `mask`.
+    * `inputs`: one or several paths of pictures, films or folders. A path may also be a URL such as
+      `s3://bucket/photos`, here and for `out` and `mask`.
     * `out`: a folder; for one input file it may be the name of a picture or a film.
-    * `style`: as for `load_translator`, or a `Translator`. The options that choose model or device have no effect on a
-      `Translator`.
+    * `style`: as for `load_translator`, or a `Translator`. For a `Translator`, options that choose model or device have
+      no effect.
     * `mix`: several styles in place of `style`, as for `load_mix`: `{"monet": 0.6, "vangogh": 0.4}`.
     * `options`: the fields of `FolderOptions`, such as `overwrite=True`, `size=512`, or `mask="masks"`.
-    * `progress` is called with the number of finished inputs, their total and the last one; `frames` with the number of
-      finished frames of a film, their total (0 if it is not known) and the film. `stop()` ends the work early when it
-      is true. `finish` gets the report at the end, also when an error ends the work.
-    * `cluster` of the options names a cluster that does the work, such as `"ray"` or `"dask://host:8786"`.
-    * `executor`: a `concurrent.futures.Executor` whose workers do the work, part by part, in place of this thread
-      (docs/many-machines.md). They need the same i2i, style and folders at the same paths. The first of them chooses
-      device, runtime, precision and threads for all. `frames` is not called then.
-    * `report`: a file for the report: `run.json`, or `run.jsonl`, which gets a line for each input as soon as its
-      outcome is known, and at the end has the rest of the report beside it in `run.json`.
+    * `progress(done, total, last)` is called after each input, `frames(done, total, film)` after frames of a film
+      (`total` is 0 if unknown). The work ends early when `stop()` returns True. `finish(report)` is called at the end,
+      also when an error ends the work.
+    * `cluster`, one of the options, names a cluster that does the work, such as `"ray"` or `"dask://host:8786"`.
+    * `executor`: a `concurrent.futures.Executor` whose workers do the work (docs/many-machines.md). They need the same
+      i2i, style and folders at the same paths. The first worker chooses device, runtime, precision and threads for all.
+      `frames` is not called then.
+    * `report`: the file of the report. `run.json` is written at the end. `run.jsonl` gets a line for each input as soon
+      as it is done or has failed; at the end the rest of the report goes into `run.json`.
 
-    A picture that fails is a record of the report, and the others go on; with `strict=True` the first one raises
-    `SomeFailed`.
+    If a picture fails, the report has its reason, and the others are translated; with `strict=True` the first failure
+    raises `SomeFailed`.
 
     These errors come before any work: `InputError` if there are no pictures; `UsageError` for wrong options, for
     existing outputs without `overwrite` or `skip_existing`, for an output that would replace an input, and for inputs
-    with one output path; `ModelError`; `OutputError` if `out` cannot be written.
+    with the same output path; `ModelError`; `OutputError` if `out` cannot be written.
     """
     began = time.time()
     options["mix"] = mix if isinstance(mix, str) else mix_as_text(checked_mix(mix))

@@ -30,13 +30,13 @@ if TYPE_CHECKING:
 def load_mix(mix: Mapping[str, float] | str, **options: Any) -> Translator:
     """Loads several styles as one translator: `i2i.load_mix({"monet": 0.6, "vangogh": 0.4})("photo.jpg")`.
 
-    * `mix`: a weight above 0 for each style, which is named as for `load_translator`; or the same as text,
-      `monet:0.6,vangogh:0.4`. The weights are divided by their sum.
-    * `options`: those of `load_translator`, for all styles alike.
+    * `mix`: a dict of style → weight, or the same as text, `monet:0.6,vangogh:0.4`. Styles are named as for
+      `load_translator`. Weights are above 0; they are divided by their sum.
+    * `options`: those of `load_translator`, for all styles.
 
     Each style translates the picture, and the results are mixed in linear light. Raises `UsageError` for weights that
-    are not above 0, for models of labels or of colours alone, and for styles with different channels, or different
-    paint sizes where `paint_size` does not say one; else as `load_translator`.
+    are not above 0, for models of labels or colorizations, for styles with different channels, and for styles with
+    different paint sizes unless you give `paint_size`; otherwise as `load_translator`.
     """
     weights = parse_mix(mix) if isinstance(mix, str) else checked_mix(mix)
     return mixed({style: load_translator(style, **options) for style in weights}, weights)

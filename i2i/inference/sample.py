@@ -121,9 +121,9 @@ class Sampler:
 
 
 def load_sampler(style: str | Path, device: str = "auto", *, download: bool = False) -> Sampler:
-    """Loads a generator of pictures from noise. `style` is a run folder, a model file or a name.
+    """Loads the generator of a GAN, which makes pictures from noise. `style` is a run folder, a model file or a name.
 
-    Raises `UsageError` for an unknown style and for one that translates pictures, and `ModelError` for a model that
+    Raises `UsageError` for an unknown style and for a model that translates pictures, and `ModelError` for a model that
     cannot be used.
     """
     from i2i.device import choose_device

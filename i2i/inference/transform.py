@@ -32,38 +32,37 @@ _OVERSHOOT = 0.6
 
 
 class Translate(A.ImageOnlyTransform):
-    """Translates the image by a style, as one transform of an `albumentations.Compose` or a
+    """A transform that translates the image by a style, for an `albumentations.Compose` or a
     `torchvision.transforms.v2.Compose`.
 
-    Size, dtype, channels and all other targets (masks, boxes, keypoints) stay as they are.
+    Size, dtype, channels and all other targets (masks, boxes, keypoints) do not change.
 
-    * `style`: a name, `hub:owner/name` or a path, as for `i2i.load_translator`; or a list of them, from which each call
-      draws one.
+    * `style`: a name, `hub:owner/name` or a path, as for `i2i.load_translator`; or a list of styles, from which each
+      call draws one.
     * `direction`: `a2b` or `b2a`. A run folder with two directions needs it.
-    * `blend_ratio`: each call draws the share of the translation from this range. 1 is the translation alone, 0 the
-      image.
-    * `device`: `cpu` by default, in one thread, so that any number of data workers gives the same images; `auto`,
-      `cuda`, `cuda:N`, `mps`.
+    * `blend_ratio`: a range (low, high), from which each call draws the share of the translation: 1 gives the
+      translation, 0 the image.
+    * `device`: `cpu` (in one thread, so that any number of data workers gives the same images), `auto`, `cuda`,
+      `cuda:N` or `mps`.
     * `precision`, `paint_size`: as for `i2i.load_translator`.
-    * `download`: fetches styles of the catalogue, once, when the transform is made.
+    * `download`: downloads published styles when the transform is constructed.
     * `p`: the probability of the transform.
 
-    Images are (H, W) or (H, W, C), uint8, uint16 or float32 in [0, 1], so the transform stands before `A.Normalize`. A
-    colour style sees a grey image as three equal channels, and gives the luminance of its translation. A grey style
-    sees the luminance, and gives equal channels. Alpha (the last of 2 or 4 channels) stays. `images`, `volume` and
-    `volumes` are translated picture by picture, additional targets of the kind `image` by the same style as the image.
+    Images are (H, W) or (H, W, C), uint8, uint16 or float32 in [0, 1], so put the transform before `A.Normalize`. A
+    colour style gets a grey image as three equal channels, and the result is the luminance of its translation. A grey
+    style gets the luminance, and the result has equal channels. Alpha (the last of 2 or 4 channels) stays. `images`,
+    `volume` and `volumes` are translated picture by picture, additional targets of type `image` by the same style.
 
     In torchvision an image is a `tv_tensors.Image` or `Video`, a PIL image of mode L, LA, RGB, RGBA or I;16, or, where
-    a sample has none of these, its first tensor: (..., C, H, W) of uint8, uint16 or floating point in [0, 1], so the
-    transform stands before `v2.Normalize`. All images of a sample get the same style and blend ratio.
+    a sample has none of these, its first tensor: (..., C, H, W) of uint8, uint16 or floating point in [0, 1], so put
+    the transform before `v2.Normalize`. All images of a sample get the same style and blend ratio.
 
-    Style, blend ratio and `p` are drawn from the seed of albumentations' `Compose`, in torchvision from torch's random
-    state, as those of its own transforms. Each process loads the model at its first
-    image, and does not notice a file that changes later. `A.from_dict` and `A.load` know the transform once the process
-    has used `i2i.Translate`.
+    The random choices use the seed of albumentations' `Compose`, or in torchvision torch's random state. Each process
+    loads the model at its first image, and does not notice a file that changes later. Before `A.from_dict` and
+    `A.load`, evaluate `i2i.Translate` once, so that albumentations knows the class.
 
     Raises `UsageError` (a `ValueError`) for options out of range, for an unknown style or direction, and for an image
-    without a rule; `ModelError` for a model that cannot be used.
+    of another form; `ModelError` for a model that cannot be used.
     """
 
     def __init__(

@@ -60,22 +60,24 @@ def load_translator(
     * `style`: a path, `hub:owner/name`, or a name (see `i2i.list_styles`).
     * `direction`: `a2b` or `b2a`. A run folder with two directions needs it.
     * `device`: `auto`, `cpu`, `cuda`, `cuda:N` or `mps`.
-    * `precision`: `fp32` (within one 8-bit level of plain torch), `bf16`, `fp16`, or `auto`: bf16 where the hardware
-      computes it.
-    * `runtime`: `torch`, `openvino` and `onnx` (both on a CPU only), or `auto`. On a CPU, `auto` takes OpenVINO if it
-      is installed. It takes torch for networks that draw noise, and in fp32 for wide residual generators, for which
-      torch is faster.
-    * `sizes`: the heights and widths of all pictures that will be translated. If they are few, `auto` avoids torch,
-      which starts later.
-    * `norm_stats`: batch norm by the statistics of each picture (`batch`) or of the training (`running`). Default: as
-      the model says.
-    * `dropout`: whether dropout stays on. Default: as the model says.
-    * `seed`: varies the noise of dropout.
-    * `compile`: torch compiles the network, at the first picture and again at the second size; not for bands of rows.
-    * `paint_size`: the shorter side, in pixels, at which larger pictures are translated; 0 is their own size. Default:
-      as the model says.
-    * `generator`: a module; a copy of it gets the weights. A network of your own (`i2i.train(generator=...)`) needs it,
-      as a file never brings code. So does a state dict whose keys do not tell its configuration.
+    * `precision`: `fp32` (within one 8-bit level of plain torch), `bf16`, `fp16` (GPU only), or `auto`: bf16 if the
+      hardware has it, else fp32.
+    * `runtime`: `torch`, `openvino` (CPU only), `onnx` (CPU only), or `auto`. On a CPU, `auto` takes OpenVINO if it is
+      installed. But it takes torch for networks with dropout at translation, and in fp32 for wide residual generators,
+      for which torch is faster.
+    * `sizes`: the heights and widths of all pictures that will be translated, if they are known. For few pictures
+      `auto` avoids torch, because torch takes longer to start.
+    * `norm_stats`: batch norm uses the statistics of each picture (`batch`) or of the training (`running`). Default: as
+      the model file says.
+    * `dropout`: whether dropout stays on. Default: as the model file says.
+    * `seed`: the seed of dropout's noise.
+    * `compile`: compiles the network (`torch.compile`) at the first picture, and again at the second size. It has no
+      effect on bands of rows.
+    * `paint_size`: larger pictures are translated at this shorter side, in pixels; 0: at their own size. Default: as
+      the model file says.
+    * `generator`: an `nn.Module`; the weights of `style` are loaded into a copy of it. It is needed for a network of
+      your own (`i2i.train(generator=...)`), because no file holds code, and for a state dict whose configuration cannot
+      be inferred.
     * `download`: fetches a style of the catalogue. `fetching` is then called with the bytes so far and their total, if
       it is known.
 
@@ -113,12 +115,12 @@ def load_translator(
 class Translator:
     """A trained generator as a function from a picture to a picture of the same size. `load_translator` makes one.
 
-    The constructor takes a `network` from Python. It switches the network to its mode of translation, for good, and
-    moves it to `device`. The other arguments are those of `load_translator`. `notices` say why torch runs the network
-    where `auto` would have taken another runtime.
+    The constructor takes a `network` (an `nn.Module`). It switches the network to evaluation permanently, and moves it
+    to `device`. The other arguments are those of `load_translator`. `notices` says why torch runs the network if `auto`
+    would have taken another runtime.
 
     Raises `UsageError` for a runtime that is not installed or does not fit the network, for a precision that the device
-    lacks, where torch cannot compile, and for a paint size with a model of labels or of colours.
+    lacks, if torch cannot compile, and for a paint size with a model of labels or a colorization.
     """
 
     def __init__(
@@ -265,30 +267,30 @@ class Translator:
         mask: Any = None,
         keep: Keep | None = None,
     ) -> Any:
-        """Translates pictures of any height and width, and returns the same kind.
+        """Translates pictures of any height and width, and returns the same type.
 
         * A path, bytes, or a file opened in binary mode gives a PIL image.
-        * A PIL image comes back upright, with EXIF and colour profile in its `info`.
+        * A PIL image gives an upright PIL image, with EXIF and colour profile in its `info`.
         * A NumPy array is (H, W) or (H, W, C), of uint8 or uint16.
         * A tensor is (C, H, W) or (N, C, H, W) in [-1, 1].
         * A list of these, or another iterable, gives a list in the same order.
 
         `size` scales a picture first, antialiased: to that many pixels on its shorter side, or to (height, width).
-        `batch_size` pictures of a list that have one size go through the network together; by default one on a CPU,
-        where more are no faster, else 16.
+        `batch_size`: pictures of a list that have the same size go through the network in batches. Default: 1 on a
+        CPU, where batches are no faster, else 16.
 
         `strength` is the share of the translation, 1 by default; 0 gives the picture. `mask` sets the share for each
-        pixel: white takes the translation, black leaves the picture, grey blends. It may be of any kind that a picture
-        has, an array (H, W) of bool, or of floating point in [0, 1], or `"alpha"`, the alpha of the picture. It has the
-        size of the picture, before `size` scales both. A list of pictures takes one mask, or a list of them.
-        `keep="luminance"` gives the luminance of the picture with the colours of the translation, `keep="colour"` the
+        pixel: white takes the translation, black keeps the picture, grey blends. It may be any type of picture, an
+        array (H, W) of bool, or of floating point in [0, 1], or `"alpha"`, the alpha of the picture. It must have the
+        size of the picture; `size` scales both. For a list of pictures give one mask, or a list of masks.
+        `keep="luminance"` takes the luminance of the picture and the colours of the translation, `keep="colour"` the
         reverse.
 
-        Labels are colours of the model's palette, or class indices in one channel. Alpha stays. A result depends on its
-        picture alone: the noise of dropout is drawn from it, and torch's random state stays as it was.
+        A model of labels gives colours of its palette, or class indices in one channel. Alpha stays. A result depends
+        only on its picture: the picture also seeds the noise of dropout. torch's random state does not change.
 
         Raises `ImageError` for a file that cannot be read, and `UsageError` for anything that is no picture for this
-        network, and for a blend that its results do not have.
+        network, and for `strength`, `mask` or `keep` if its results cannot be blended.
         """
         asked = {"size": size, "batch_size": batch_size, "strength": strength, "keep": keep}
         if asked != _ASKED_FOR_NOTHING:

@@ -229,10 +229,10 @@ def _suggestions(style: str) -> str:
 
 
 def list_styles(runs: Sequence[str | Path] | None = None) -> list[Style]:
-    """Lists all that `--style` can name: runs, installed, bundled and published styles, in this order.
+    """Lists everything that `--style` can name: runs, then installed, bundled and published styles.
 
-    `runs` are run folders, by default those in `runs/` of the current folder. A run counts once it has a model file.
-    This reads the headers of model files, never their weights, and uses no network.
+    `runs` are run folders; by default those in `runs/` of the current folder. Only runs with a model file are listed.
+    This function reads only the headers of model files, and does not use the internet.
     """
     folders = sorted(Path("runs").glob("*")) if runs is None else [Path(run) for run in runs]
     files = [(_as_style(folder), folder / f"{name}.safetensors") for folder in folders for name in DIRECTIONS]

@@ -168,17 +168,21 @@ def create_generator(name: str, **options: Any) -> nn.Module:
 
     (N, in_channels, H, W) in [-1, 1] → (N, out_channels, H, W) in [-1, 1]. H and W must be multiples of
     `.size_multiple` and at least `.minimum_size`. `options` are the fields of its configuration, such as `width`,
-    `norm`, `dropout`. Weights are torch's defaults; `init_weights` draws others.
+    `norm`, `dropout`. It has torch's default weights; `init_weights` initialises it as a training does.
     """
     return generator_config(name, **options).build()
 
 
 def create_discriminator(name: str, **options: Any) -> nn.Module:
-    """Returns a discriminator by name: (N, in_channels, H, W) in [-1, 1] → (N, 1, H', W') logits, or a tuple of them
-    from the finest scale to the coarsest."""
+    """Returns a discriminator by name: (N, in_channels, H, W) in [-1, 1] → logits (N, 1, H', W').
+
+    A discriminator of several scales returns a tuple of logits, from the finest scale to the coarsest.
+    """
     return discriminator_config(name, **options).build()
 
 
 def list_generators() -> list[str]:
-    """Returns the names that `create_generator` knows; it also knows any `resnet_<n>blocks`, `unet_<power of two>`."""
+    """Returns the usual names of generators. `create_generator` also takes other numbers in them: `resnet_<n>blocks`,
+    `unet_<power of two>`.
+    """
     return list(GENERATORS)

@@ -43,22 +43,23 @@ def train(
     discriminator: str | OwnModule | None = None,
     **options: Any,
 ) -> "Run":
-    """Trains, or goes on with a training: `i2i.train("cyclegan", "photos", run="runs/x", steps=2000)`.
+    """Starts or resumes a training: `i2i.train("cyclegan", "photos", run="runs/x", steps=2000)`.
 
     * `algorithm`: a name (`cyclegan`, `pix2pix`, …), a subclass of `Algorithm`, or a configuration (`FILE.yaml`).
-    * `data`: a path as for `--data`, or your own data set: any `torch.utils.data.Dataset` or list. Its items are pairs
-      (input, target). Algorithms without pairs take two data sets, `data=(pictures_of_A, pictures_of_B)`, algorithms of
-      one domain one. A picture is a float tensor (C, H, W) in [-1, 1], which is taken as it is, or a uint8 array, a
-      uint8 tensor or a PIL image, which the options resize, crop, flip and augment.
-    * `run`: the run folder. Default: `runs/` and the algorithm's name. A run that is there goes on exactly.
-    * `steps`: the last step, as `max_steps`.
-    * `validation`: own data of the same form, on which nothing is trained. Sample grids show it.
-    * `generator`, `discriminator`: a name, an `nn.Module`, or a function without arguments that makes one. Modules are
-      copied, their weights are kept.
+    * `data`: a path as for `--data`, or your own data set: any `torch.utils.data.Dataset` or list. For algorithms of
+      pairs its items are pairs (input, target). Algorithms of two unpaired domains take two data sets,
+      `data=(pictures_of_A, pictures_of_B)`; algorithms of one domain take one data set of pictures. i2i resizes, crops,
+      flips and augments pictures that are uint8 or uint16 arrays, uint8 tensors or PIL images. It takes float tensors
+      (C, H, W) in [-1, 1] as they are.
+    * `run`: the run folder. Default: `runs/` and the name of the algorithm. An existing run is resumed exactly.
+    * `steps`: the number of the last step; the same as `max_steps`.
+    * `validation`: a data set in the form of `data` for validation and sample grids. It is not trained on.
+    * `generator`, `discriminator`: a name, an `nn.Module`, or a function without arguments that returns one. A copy of
+      the module is trained, and starts with its weights.
     * Any option of `i2i train ALGORITHM --help-all`, with underscores: `crop_size=128`, `lr=1e-4`.
 
-    Raises `UsageError` for options that are unknown or out of range, and the other errors of `i2i train`; each
-    `I2IError` carries the exit code of the command.
+    Raises `UsageError` for options that are unknown or out of range, and the other errors of `i2i train`. Each
+    `I2IError` has the exit code of the command as `exit_code`.
     """
     chosen, file = _algorithm(algorithm)
     given = _given(options, run, steps)
@@ -148,10 +149,10 @@ def _for_samples(options: RunOptions, named: Collection[str], first: object) -> 
 
 
 class Run:
-    """The folder of a training. `i2i.train` returns one; `i2i.Run("runs/x")` opens an existing one.
+    """A training and its folder. `i2i.train` returns a `Run`; `i2i.Run("runs/x")` opens an existing run folder.
 
-    `generator` is the module of an own network, which its translators need, `algorithm` a class that i2i does not know
-    by name. In a notebook a run shows its last grid.
+    Give `generator` if the run trained your own module, and `algorithm` if it used your own subclass of `Algorithm`. A
+    notebook shows the last sample grid of a run.
     """
 
     def __init__(
@@ -182,7 +183,7 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """The last step that `status.json` knows."""
+        """The step in `status.json`: the last one, or during a training that of the last saved state."""
         return int(self._status().get("step", 0))
 
     @property
@@ -217,7 +218,7 @@ class Run:
     ) -> "Translator":
         """Its generator as a function from picture to picture; `options` are those of `i2i.load_translator`.
 
-        `best` takes the best model file instead of the last one. Raises as `i2i.load_translator`.
+        With `best`, it is that of the best model file instead of the last one. Raises as `i2i.load_translator`.
         """
         from i2i.inference.translator import load_translator
 
