@@ -12,6 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -21,6 +22,7 @@ PRELOADED = (
     "i2i.cli i2i.commands.train i2i.commands.translate kornia.metrics i2i.training.launch i2i.data.transforms "
     "i2i.data.toy i2i.algorithms i2i.folders.batch i2i.folders.report i2i.models.styles openvino torch._dynamo"
 )
+assert all(find_spec(name) for name in PRELOADED.split() if name.startswith("i2i")), "what is gone is not preloaded"
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload([*PRELOADED.split(), *(f"PIL.{name}" for name in PIL._plugins)])
 
