@@ -21,8 +21,8 @@ from pictures import write_jpegs
 from plain_loading import plain_batches
 
 from i2i.data.datasets import UnpairedImages
-from i2i.data.loader import batches
 from i2i.data.options import DataOptions
+from i2i.data.pair import batches
 
 SIZES = {"600×800": (600, 800), "256×256": (256, 256)}
 

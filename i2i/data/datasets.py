@@ -12,9 +12,10 @@ from i2i.data import check, folders
 from i2i.data.check import LabelFacts, Look, PictureFacts, decoded, files_of, look_at
 from i2i.data.folders import LeftOut, PairRecord, Split
 from i2i.data.options import MAX_DAMAGED, TOY, DataOptions
-from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, RawPair, Sampled, is_pair, sample_seed
+from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, RawPair
 from i2i.data.source import Part, Source, load, prepare_cache
 from i2i.data.toy import toys
+from i2i.data.transforms import Sampled, is_pair, sample_seed
 from i2i.data.walking import exists
 from i2i.errors import ImageError, InputError
 from i2i.images import Pixels

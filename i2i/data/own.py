@@ -20,7 +20,8 @@ from torch import Tensor
 
 from i2i import images
 from i2i.data.options import DataOptions
-from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, Sampled, sample_seed
+from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair
+from i2i.data.transforms import Sampled, sample_seed
 from i2i.errors import I2IError, InputError, UsageError
 from i2i.images import Pixels
 from i2i.images.decoding import from_pil

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from i2i import images
 from i2i.data.options import TOY, DataOptions, classes
-from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, is_pair, label_planes, sample_seed
+from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, label_planes
+from i2i.data.transforms import is_pair, sample_seed
 from i2i.errors import UsageError
 from i2i.images import Pixels, palettes
 from i2i.images.palettes import TOY as TOY_PALETTE

@@ -1,23 +1,30 @@
-"""Resize, crop and flip.
+"""Samples of files: order, resize, crop and flip as functions of (seed, t).
+
+Each epoch is a permutation of its own; in unpaired data each domain has its own permutations, of its own length, so
+that both are covered evenly however different their sizes.
 
 The resize follows from the picture's own size alone, so a cache can hold the result. Crop and flip are drawn from the
 sample's seed, the same for both pictures of a pair. The names are those of the reference, plus `scale_shortside`.
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import albumentations as A
 import cv2
 import numpy as np
 
-from i2i.data.options import of_one_size
+from i2i.config import narrowed
+from i2i.data.options import DataOptions, classes, of_one_size, ranges
+from i2i.data.pair import ImagePairs, MakePair
 from i2i.errors import InputError
 from i2i.images import Pixels
 
+_ORDER, _CROP, _AUGMENT = (0, 1), (2, 3), (6, 7)
+"""The purposes of seeds, for domain A and for B. A pair goes by those of A."""
+_SAMPLE, _KIND = 4, 5
 _Size = tuple[int, int]
 
 
@@ -140,6 +147,8 @@ class Transform:
 
 @lru_cache(maxsize=1024)
 def _resizer(size: _Size, target: _Size, labels: bool) -> Callable[[Pixels], Pixels]:
+    import albumentations as A  # here: it takes seconds, and toys need none
+
     # one axis may shrink while the other grows: shrink by area, which does not alias, then enlarge
     smaller = min(size[0], target[0]), min(size[1], target[1])
     by_size = [(smaller, cv2.INTER_AREA), (target, cv2.INTER_CUBIC)]
@@ -161,3 +170,86 @@ def _flipped(pixels: Pixels) -> Pixels:
     for plane, target in zip(planes, mirrored, strict=True):
         cv2.flip(plane, 1, dst=target)
     return mirrored.transpose(1, 2, 0)
+
+
+class Sampled(ImagePairs):
+    """Lists of pictures, or of pairs; order, crops, flips and augmentation of a sample follow from (seed, t).
+
+    An epoch is as long as the longest list; a shorter one starts over meanwhile. With `train=False` nothing is random,
+    and the orders are those of the lists. Domain A has the number 0, B has 1.
+    """
+
+    domains: tuple[tuple[int, ...], ...] = ((0,), (1,))
+    """The domain of each list, which has its own order, or both of pairs, which get the same crop, flip and
+    augmentation."""
+
+    def __init__(
+        self,
+        lists: Sequence[Sized],
+        options: DataOptions,
+        train: bool = True,
+        multiple: int = 1,
+        minimum: int = 1,
+        make_pair: MakePair | None = None,
+    ) -> None:
+        import albumentations  # noqa: F401  (before workers are forked, so that each need not import it again)
+
+        self.lists, self.options, self.train, self.make_pair = lists, narrowed(options, DataOptions), train, make_pair
+        self.palettes, self.ranges = classes(options), ranges(options)
+        name, zoom = options.preprocess, options.random_zoom
+        sizes = options.load_size, options.crop_size
+        self.transform = Transform(name, *sizes, options.flip, multiple, train, minimum, zoom)
+        self.augmentation = None
+        if train and options.augment:
+            from i2i.data.augment import Augmentation
+
+            self.augmentation = Augmentation(options.augment)
+
+    def __len__(self) -> int:
+        return max(map(len, self.lists))
+
+    def index(self, t: int, number: int = 0, offset: int = 0) -> int:
+        """The place in a list of sample t, or one `offset` on in the same epoch's order, which is a circle."""
+        count = len(self.lists[number])
+        epoch, place = divmod(t, count)
+        place = (place + offset) % count
+        if not self.train:
+            return place
+        return int(_permutation(self.options.seed, _ORDER[self.domains[number][0]], epoch, count)[place])
+
+    def crops(self, t: int, pictures: Sequence[Pixels], domains: Sequence[int]) -> list[Pixels]:
+        """Resized pictures of these domains, cropped, flipped and augmented alike for sample t."""
+        labels = [self.palettes[domain] is not None for domain in domains]
+        crops = self.transform.crop(self._seed(t, _CROP[domains[0]]), *pictures, labels=labels)
+        return self.augmentation(self._seed(t, _AUGMENT[domains[0]]), crops, labels) if self.augmentation else crops
+
+    def _seed(self, t: int, purpose: int) -> int:
+        return int(np.random.SeedSequence((self.options.seed, purpose, t)).generate_state(1)[0])
+
+    def kind(self, domain: int) -> tuple[int, bool]:
+        """The channels of a domain's crops, and whether they hold labels."""
+        return (self.options.channels_b if domain else self.options.channels_a), False
+
+    def check_augmentation(self) -> None:
+        """Tries the pipeline of `augment` on crops like those of this set. Raises `UsageError`."""
+        if self.augmentation is None:
+            return
+        whole = not of_one_size(self.options.preprocess)
+        height, width = self.transform.target(192, 256) if whole else (self.options.crop_size,) * 2
+        for domains in self.domains:
+            self.augmentation.check(height, width, [self.kind(domain) for domain in domains])
+
+
+def is_pair(seed: int, t: int, share: float) -> bool:
+    """Whether sample t is one of the `share` of all that are pairs."""
+    return bool(np.random.SeedSequence((seed, _KIND, t)).generate_state(1)[0] < share * 2**32)
+
+
+def sample_seed(seed: int, t: int) -> int:
+    """The seed of everything else that is drawn for sample t."""
+    return int(np.random.SeedSequence((seed, _SAMPLE, t)).generate_state(1, np.uint64)[0] >> 1)
+
+
+@lru_cache(maxsize=8)
+def _permutation(seed: int, purpose: int, epoch: int, count: int) -> np.ndarray[Any, Any]:
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence((seed, purpose, epoch)))).permutation(count)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from i2i.data.datasets import Images, MixedImages, UnpairedImages
 from i2i.data.options import classes, ranges
-from i2i.data.pair import Datasets, ImagePairs, Sampled
+from i2i.data.pair import Datasets, ImagePairs
+from i2i.data.transforms import Sampled
 from i2i.errors import ModelError
 from i2i.training.options import RunOptions
 from i2i.urls import real

@@ -33,8 +33,8 @@ from i2i import machine
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.config import RUN_CONFIG, from_mapping, read_options, to_mapping
-from i2i.data.loader import batches
 from i2i.data.options import batch_size, of_one_size
+from i2i.data.pair import batches
 from i2i.device import choose_device
 from i2i.errors import I2IError, ResourceError, UsageError, out_of_memory
 from i2i.machine import place

@@ -10,9 +10,8 @@ from collections.abc import Generator, Iterator
 from typing import NoReturn
 
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.data.loader import batches
 from i2i.data.options import batch_size, of_one_size
-from i2i.data.pair import Datasets, ImagePair
+from i2i.data.pair import Datasets, ImagePair, batches
 from i2i.errors import DivergedError, I2IError, Interrupted, LockedError, ModelError, OutputError
 from i2i.signals import Signals, interrupted, status_for
 from i2i.training.checkpoint import Checkpointer

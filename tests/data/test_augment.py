@@ -17,8 +17,8 @@ from i2i import images
 from i2i.config import from_mapping, read_options, to_yaml
 from i2i.data.augment import Augmentation
 from i2i.data.datasets import open_datasets
-from i2i.data.loader import batches
 from i2i.data.options import DataOptions
+from i2i.data.pair import batches
 from i2i.errors import InputError, UsageError
 from i2i.images import Picture, Pixels
 from i2i.images.palettes import VOID

@@ -17,9 +17,8 @@ from i2i import images
 from i2i.config import from_mapping
 from i2i.data.datasets import OneDomain, PairedImages, UnpairedImages, open_datasets
 from i2i.data.folders import PairRecord
-from i2i.data.loader import batches
 from i2i.data.options import DataOptions, check_mixing, check_one_domain, check_sizes
-from i2i.data.pair import ImagePair
+from i2i.data.pair import ImagePair, batches
 from i2i.data.toy import true_map
 from i2i.errors import InputError, UsageError
 

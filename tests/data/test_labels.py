@@ -13,9 +13,8 @@ from i2i.config import from_mapping
 from i2i.data import check as checking
 from i2i.data import datasets
 from i2i.data.datasets import open_datasets
-from i2i.data.loader import batches
 from i2i.data.options import DataOptions, channels
-from i2i.data.pair import one_hot
+from i2i.data.pair import batches, one_hot
 from i2i.errors import InputError, UsageError
 from i2i.images import Picture
 from i2i.images.palettes import FACADES, to_colours

@@ -16,8 +16,8 @@ from disks import FilesUpTo
 from i2i import images
 from i2i.data.datasets import PairedImages, UnpairedImages, open_datasets
 from i2i.data.folders import PairRecord
-from i2i.data.loader import batches
 from i2i.data.options import DataOptions
+from i2i.data.pair import batches
 from i2i.data.source import Source, load
 from i2i.data.transforms import Transform
 from i2i.errors import ImageError, InputError, OutputError

@@ -9,8 +9,8 @@ import torch
 
 from i2i import images
 from i2i.data.datasets import open_datasets
-from i2i.data.loader import batches
 from i2i.data.options import DataOptions
+from i2i.data.pair import batches
 from i2i.folders.batch import translate_folder
 from i2i.inference.translator import Translator
 from i2i.models.info import describe

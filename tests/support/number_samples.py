@@ -6,8 +6,7 @@ from multiprocessing.queues import Queue
 import torch
 from torch.utils.data import Dataset
 
-from i2i.data.loader import batches
-from i2i.data.pair import ImagePair
+from i2i.data.pair import ImagePair, batches
 
 
 class Numbers(Dataset[ImagePair]):

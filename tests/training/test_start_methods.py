@@ -13,7 +13,7 @@ from tiny_networks import tiny_teacher
 
 from i2i import images
 from i2i.algorithms import ALGORITHMS
-from i2i.data.loader import _Batches
+from i2i.data.pair import _Batches
 from i2i.training.launch import open_data
 from i2i.training.options import options_class
 

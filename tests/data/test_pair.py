@@ -14,11 +14,10 @@ from number_samples import Numbers, first_numbers, numbers
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from i2i import images
-from i2i.data import loader
+from i2i.data import pair as loader
 from i2i.data.datasets import UnpairedImages
-from i2i.data.loader import batches
 from i2i.data.options import DataOptions
-from i2i.data.pair import ImagePair, RawPair
+from i2i.data.pair import ImagePair, RawPair, batches
 from i2i.errors import I2IError, InputError, ResourceError, UsageError
 
 
