@@ -18,6 +18,7 @@ from measuring import timed
 from plain_training import plain_step
 from torch.utils.flop_counter import FlopCounterMode
 
+from i2i.acceleration import prepare
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.cyclegan import CycleGANOptions
@@ -26,7 +27,7 @@ from i2i.data.pair import ImagePair
 from i2i.machine import keep_freed_memory
 from i2i.training.estimate import memory_peak
 from i2i.training.options import TrainingOptions
-from i2i.training.step import ProcessGroup, TrainingStep, prepare, seed_step
+from i2i.training.step import ProcessGroup, TrainingStep, seed_step
 
 WAYS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -73,7 +74,7 @@ def step_of(task: Task) -> Step:
             network.to(device)
         return partial(plain_step(algorithm), batch)
     chosen = TrainingOptions(**WAYS[task.way])
-    memory_format = prepare(algorithm, chosen, device)
+    memory_format = prepare(algorithm.networks().values(), device, chosen.precision, chosen.compile)
     if device.type == "cpu":
         keep_freed_memory()  # as the trainer does
     train_step = TrainingStep(algorithm, chosen, ProcessGroup(str(device)))

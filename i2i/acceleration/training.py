@@ -24,6 +24,8 @@ LARGE_KERNEL, FEW_CHANNELS = 5, 4
 """From this kernel size on, and up to this number of output channels, a convolution is faster by columns."""
 FEWEST_TILES = 64
 """From this number of tiles in a batch on, Winograd's filtering repays the transform of the kernels in each step."""
+FEWEST_DEEP_CHANNELS = 128
+"""With fewer channels, weights take no longer to be laid out anew than a few pixels take to be computed."""
 MOST_PIXELS = {torch.float32: 16, torch.bfloat16: 256}
 """Up to this number of pixels in a batch, on the smaller side, a product of matrices is faster than a convolution."""
 
@@ -318,14 +320,36 @@ LAYERS: list[type[Accelerated]] = [
 ]
 
 
-def accelerate_training(network: Network) -> Network:
-    """Exchanges the layers of `network` for those that train faster, in place."""
-    exchange(network, LAYERS)
+def accelerate_training(network: Network, dtype: torch.dtype | None = None) -> Network:
+    """Exchanges the layers of `network` for those that train faster, in place; with the `dtype` in which they will
+    compute where the network is, only for those that may compute in their own way there."""
+    exchange(network, LAYERS if dtype is None else _useful(network, dtype))
     for parent in network.modules():
         for block, after in pairwise([*parent.children(), None]):
             if isinstance(block, TrainingBlock):
                 block.ends_run = not isinstance(after, TrainingBlock)
     return network
+
+
+def _useful(network: nn.Module, dtype: torch.dtype) -> list[type[Accelerated]]:
+    modules, parameters = list(network.modules()), list(network.parameters())
+    on_cpu = all(parameter.device.type == "cpu" for parameter in parameters)
+    convolutions = [module for module in modules if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
+    exact = on_cpu and dtype == torch.float32
+    by_winograd = exact and any(type(conv) is nn.Conv2d and WinogradConv2d.accepts(conv) for conv in convolutions)
+    deep = on_cpu and any(min(conv.weight.shape[:2]) >= FEWEST_DEEP_CHANNELS for conv in convolutions)
+    strided = on_cpu and dtype == torch.bfloat16
+    useful: dict[type[Accelerated], bool] = {
+        TrainingInstanceNorm: on_cpu and (by_winograd or any(map(is_channels_last, parameters))),
+        TrainingBlock: by_winograd or any(getattr(module, "recomputed", False) for module in modules),
+        ColumnConv2d: on_cpu,
+        WinogradConv2d: by_winograd,
+        MatmulConv2d: deep,
+        MatmulConvTranspose2d: deep,
+        StridedConv2d: strided,
+        StridedSpectralConv2d: strided,
+    }
+    return [layer for layer in LAYERS if useful[layer]]
 
 
 def recompute(network: nn.Module) -> int:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Generic, Literal, TypeVar, get_type_hints
 import torch
 from torch import Tensor, nn
 
-from i2i.algorithms.augmentation import Augmentation, ImagePool
+from i2i.algorithms.augmentation import Augmentation
 from i2i.algorithms.options import NetworkOptions, UnpairedOptions
 from i2i.config import to_mapping
 from i2i.data.options import channels, classes
@@ -60,6 +60,55 @@ Options = TypeVar("Options", bound=NetworkOptions)
 """The options of an algorithm."""
 
 
+class ImagePool:
+    """Up to `size` past fakes (Shrivastava et al. 2017, Sec. 2.3; 50 in CycleGAN). Once it is full, each fake is, with
+    probability ½, exchanged for an older one.
+
+    Draws from torch's global generator on the CPU, so a step seeded alike plays alike. Size 0: no history.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.images: list[Tensor] = []
+        self._one_size = False
+
+    def __call__(self, fakes: Tensor) -> Tensor:
+        """(N, C, H, W) → as many images, detached, each new or from the history."""
+        fakes = fakes.detach()
+        if self.size == 0:
+            return fakes
+        if self._one_size:
+            self.images = [image for image in self.images if image.shape == fakes.shape[1:]]
+        return torch.stack([self._exchange(fake) for fake in fakes])
+
+    def _exchange(self, fake: Tensor) -> Tensor:
+        if len(self.images) < self.size:
+            self.images.append(self._keepable(fake))
+            return fake
+        if torch.rand(()) < 0.5:
+            return fake
+        place = int(torch.randint(self.size, ()))
+        old, self.images[place] = self.images[place], self._keepable(fake)
+        return old.to(fake.dtype)  # of a run that went on in another precision
+
+    @staticmethod
+    def _keepable(fake: Tensor) -> Tensor:
+        """A step that diverged is skipped; its fakes must not come back in a later one."""
+        return torch.nan_to_num(fake, nan=0.0, posinf=1.0, neginf=-1.0).clone()
+
+    def state(self) -> list[Tensor]:
+        """The images, oldest place first, on the CPU."""
+        return [image.cpu() for image in self.images]
+
+    def load_state(self, images: list[Tensor], device: torch.device, one_size: bool = False) -> None:
+        """Continue with these images (the first `size` of them).
+
+        With `one_size` all fakes are of one size. Images of another one, which a run with another crop made, are then
+        dropped: no batch holds both.
+        """
+        self.images, self._one_size = [image.to(device) for image in images[: self.size]], one_size
+
+
 class Algorithm(ABC, Generic[Options]):
     """Networks and the order of play. Networks and image pools are attributes; everything else is configuration.
 
@@ -91,7 +140,8 @@ class Algorithm(ABC, Generic[Options]):
 
     options: Options
     gan: GANLoss
-    augment: Augmentation
+    augmentation: Augmentation | None = None
+    """The augmentation of what discriminators see, if that is on."""
     content: Content | None = None
     """The content loss of translations, if that is on."""
     teacher: str = ""
@@ -142,6 +192,15 @@ class Algorithm(ABC, Generic[Options]):
         The losses of one discriminator are one yield of their own, so that each is watched by itself.
         """
 
+    def augment(self, images: Tensor, step: int, condition: Tensor | None = None) -> Tensor:
+        """(N, C, H, W) in [-1, 1] → the same shape, as discriminators are to see them at that step.
+
+        With a `condition` (N, K, H, W), (N, K + C, H, W): the condition before the images, moved as they are.
+        """
+        if self.augmentation:
+            return self.augmentation(images, step, condition)
+        return images if condition is None else torch.cat([condition, images], dim=1)
+
     def generator_loss(self, D: nn.Module, fake: Tensor, real: Tensor) -> Tensor:
         """The adversarial loss of `fake`, as `D` sees it. A relativistic loss compares it with `real`.
 
@@ -155,7 +214,8 @@ class Algorithm(ABC, Generic[Options]):
     ) -> Losses:
         """The losses of `D`, called `name`, on its inputs; with `terms` real and fake images have a loss each."""
         fake_logits, real_logits = forward_together(D, fake, real)
-        self.augment.observe(real_logits)
+        if self.augmentation and self.augmentation.ada:
+            self.augmentation.ada.observe(real_logits)
         whole = {} if terms else {name: self.gan.discriminator(real_logits, fake_logits)}
         return Losses(
             adversarial=whole or self.gan.named_losses(name, real_logits, fake_logits),
@@ -203,8 +263,7 @@ class Algorithm(ABC, Generic[Options]):
 
     def adapted(self) -> dict[str, Tensor]:
         """Name → numbers that a training adapts beside the networks: saved with them, and alike in all processes."""
-        augment = getattr(self, "augment", None)
-        return augment.adapted() if augment else {}
+        return {"ada": ada.adapted} if self.augmentation and (ada := self.augmentation.ada) else {}
 
     def architecture(self) -> dict[str, Any]:
         """Each network's kind and configuration, and the features compared: a training state must agree with them."""
@@ -226,7 +285,7 @@ class ConditionalGAN(Algorithm[Options]):
     def __init__(self, options: Options, in_channels: int, out_channels: int, conditional: bool = True) -> None:
         """`conditional`: D sees the input beside the output. Without a D, G learns from content losses."""
         self.options, self.conditional = options, conditional
-        self.gan, self.augment = options.gan_loss(), options.augmentation()
+        self.gan, self.augmentation = options.gan_loss(), options.augmentation()
         self.G = options.create_generator(in_channels, out_channels)
         if options.has_discriminator:
             self.D = options.create_discriminator(out_channels + (in_channels if conditional else 0))

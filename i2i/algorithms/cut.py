@@ -138,7 +138,7 @@ class CUT(Algorithm[CUTOptions]):
     def __init__(self, options: CUTOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         _check(options, in_channels, out_channels)
         self.options = options
-        self.gan, self.augment = options.gan_loss(), options.augmentation()
+        self.gan, self.augmentation = options.gan_loss(), options.augmentation()
         self.content = options.create_content(in_channels, out_channels)
         G = options.create_generator(in_channels, out_channels)
         if not isinstance(G, ResnetGenerator):

@@ -22,8 +22,7 @@ from annotated_types import Ge
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, Losses, Player, Translators, Turn
-from i2i.algorithms.augmentation import ImagePool
+from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, ImagePool, Losses, Player, Translators, Turn
 from i2i.algorithms.options import UnpairedOptions, check_one_size, check_one_unit
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair
@@ -63,7 +62,7 @@ class CycleGAN(Algorithm[CycleGANOptions]):
                 f"({in_channels}) as in B ({out_channels}); use --lambda-identity 0"
             )
         self.options = options
-        self.gan, self.augment = options.gan_loss(), options.augmentation()
+        self.gan, self.augmentation = options.gan_loss(), options.augmentation()
         self.content = options.create_content(in_channels, out_channels)
         self.G_AB = options.create_generator(in_channels, out_channels)
         self.G_BA = options.create_generator(out_channels, in_channels)

@@ -111,12 +111,15 @@ class NetworkOptions(DataOptions):
         self.needs("lambda_gp", self.gan_mode == "wgangp", "gan_mode wgangp")
         return GANLoss(self.gan_mode, self.lambda_gp, self.r1_gamma, self.r2_gamma, self.label_smoothing)
 
-    def augmentation(self) -> Augmentation:
-        """The augmentation of every image that a discriminator sees."""
+    def augmentation(self) -> Augmentation | None:
+        """The augmentation of every image that a discriminator sees; None where all are seen as they are."""
         self.needs("instance_noise_steps", self.instance_noise > 0, "instance_noise")
         self.needs("ada_images", self.ada_target > 0, "ada_target")
         always = DiffAugment(self.diffaugment)
-        return Augmentation(always, self._ada(always), self.instance_noise, self.instance_noise_steps)
+        ada = self._ada(always)
+        if not (always.operations or ada or self.instance_noise):
+            return None
+        return Augmentation(always, ada, self.instance_noise, self.instance_noise_steps)
 
     def refuse_labels(self) -> None:
         """Raises `UsageError` for what sees pictures, where a domain holds labels: three classes are no colours."""

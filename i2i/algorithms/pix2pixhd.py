@@ -77,7 +77,7 @@ class Pix2PixHD(ConditionalGAN[Pix2PixHDOptions]):
 
         with frozen(self.D):  # features are compared place by place, so they are those of pictures without augmentation
             fake_features, real_features = self._features(real_A, fake_B), self._features(real_A, real_B.detach())
-        if self.augment.changes(step):
+        if self.augmentation and self.augmentation.changes(step):
             loss = self.generator_loss(self.D, self.discriminator_input(real_A, fake_B, step), real)
         else:
             logits = [tuple(scale[-1] for scale in features) for features in (fake_features, real_features)]

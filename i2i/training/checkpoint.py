@@ -24,9 +24,9 @@ from i2i.training.data_identity import DataIdentity
 from i2i.training.monitor import Monitor
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import Changes, RunFolder
-from i2i.training.schedule import Condition, Progress, score
+from i2i.training.schedule import Condition, score
 from i2i.training.state_store import StateStore, tensors
-from i2i.training.step import TrainingStep
+from i2i.training.step import Progress, TrainingStep
 from i2i.training.validation import Validation
 
 ATTEMPTS = 3  # saves that may fail in a row

@@ -28,16 +28,9 @@ from i2i.networks.own import OwnConfig
 from i2i.training.estimate import resolve_batch_size
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import fetch_data, fetch_run
-from i2i.training.schedule import (
-    CONTENT,
-    Progress,
-    check,
-    floor_conditions,
-    follows_validation,
-    stop_conditions,
-)
+from i2i.training.schedule import CONTENT, check, floor_conditions, follows_validation, stop_conditions
 from i2i.training.state_store import StateStore
-from i2i.training.step import ProcessGroup
+from i2i.training.step import ProcessGroup, Progress
 from i2i.training.trainer import Trainer
 from i2i.training.validation import LABEL_METRICS, SWD
 from i2i.urls import real

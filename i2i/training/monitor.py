@@ -25,8 +25,7 @@ from i2i.training.health import HealthMonitor
 from i2i.training.log import RunLog
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import Changes, RunFolder, next_commands
-from i2i.training.schedule import Progress
-from i2i.training.step import LossKinds, ProcessGroup
+from i2i.training.step import LossKinds, ProcessGroup, Progress
 
 CAPTION = 16  # pixels above a grid, for the names of its columns
 _LINE = 2  # pixels between cells
@@ -34,6 +33,8 @@ _LINE = 2  # pixels between cells
 Palettes = Mapping[str, Palette | None]
 """`A`, `B` as the algorithm sees them → the classes of labels; None for pictures."""
 Skipped = Callable[[Sequence[str]], None]
+Waiting = list[tuple[dict[str, Any], dict[str, Tensor]]]
+"""Facts and losses of steps; these are still on the device, which nothing waits for."""
 Row = dict[str, Tensor]
 """Name of a column → picture (C, H, W) in [-1, 1], on the CPU."""
 
@@ -233,8 +234,6 @@ class Monitor:
         self.skipped = SkippedImages(self.log, group, data.count, roots)
         self.samples = SampleGrid(algorithm, data, group.device, palettes_of(options), self.report_skipped)
         self.health = HealthMonitor(algorithm, kinds, data.train, options, self.log, group)
-        self.waiting: list[tuple[dict[str, Any], dict[str, Tensor]]] = []
-        """The steps whose losses are still on the device, which nothing waits for."""
 
     def started(self, validate_again: bool, notes: list[str], changes: Changes) -> None:
         """Open the log and describe the run; `notes`: what a resume found, `changes`: of options since then."""
@@ -250,29 +249,20 @@ class Monitor:
         """Name pictures that could not be read. Raises `InputError` when there are too many."""
         self.skipped.report(self.progress.step, names)
 
-    def step(self, batch: ImagePair, losses: dict[str, Tensor], epoch: int, lr: float) -> None:
-        """Keep the step that was just made for `flush`, and name pictures that could not be read."""
-        facts = {"step": self.progress.step, "images": self.progress.images_seen, "epoch": epoch, "lr": lr}
-        damaged = {"damaged": list(batch.skipped)} if batch.skipped else {}
-        self.waiting.append((facts | damaged, losses))
-        if batch.skipped:
-            self.report_skipped(batch.skipped)
-
-    def flush(self) -> None:
-        """Fetch the losses of the steps that wait from the device; log them and look at them."""
-        if not self.waiting:
+    def flush(self, waiting: Waiting) -> None:
+        """Fetch the losses of these steps from the device; log them and look at them."""
+        if not waiting:
             return
-        values = torch.stack([value.float() for _, losses in self.waiting for value in losses.values()])
+        values = torch.stack([value.float() for _, losses in waiting for value in losses.values()])
         self.group.average_([values])
         numbers, lines = iter(values.tolist()), []
-        for facts, losses in self.waiting:
+        for facts, losses in waiting:
             line = facts | {"losses": {name: next(numbers) for name in losses}}
             skipped = line["losses"].pop("skipped", 0) > 0
             lines.append(line | ({"skipped": 1} if skipped else {}))
         self.log.steps(lines)
         self.health.steps(lines)
         self.log.show(lines[-1])
-        self.waiting.clear()
 
     def rows(self, networks: Mapping[str, nn.Module]) -> list[Row]:
         """The rows of a sample grid."""

@@ -6,9 +6,8 @@ are averaged between backward and update. They agree on decisions (stop, save) o
 accelerator is waited for.
 """
 
-import contextlib
 import copy
-from collections.abc import Collection, Iterator
+import math
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -18,21 +17,17 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from i2i.acceleration import accelerate
-from i2i.acceleration.exchange import compile_in_place
-from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player, has_batch_norm
+from i2i.acceleration import DTYPES
+from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player
+from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.device import choose_device
-from i2i.errors import out_of_memory
-from i2i.machine import end_with_torchrun, keep_freed_memory, meet, place, together
-from i2i.networks.blocks import InstanceNorm
-from i2i.networks.own import OwnNetwork
-from i2i.training.options import RunOptions, TrainingOptions, batch_too_large
+from i2i.machine import end_with_torchrun, meet, place, together
+from i2i.training.options import Policy, RunOptions, TrainingOptions
 
 T = TypeVar("T")
 
 TIMEOUT = timedelta(minutes=10)
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class ProcessGroup:
@@ -111,58 +106,89 @@ class ProcessGroup:
             dist.destroy_process_group()
 
 
-def prepare(algorithm: AnyAlgorithm, options: TrainingOptions, device: torch.device) -> torch.memory_format:
-    """Moves the networks to `device`, ready to be trained. Returns the memory format that their images should have.
-
-    The networks stay the same modules with the same weights and names. Copies of them, as for samples and averages,
-    are not compiled.
-    """
-    networks = algorithm.networks().values()
-    memory_format = best_memory_format(device, options.precision, networks)
-    for network in networks:
-        accelerate(network.to(device).to(memory_format=memory_format).train(), "training")
-        if options.compile:
-            compile_in_place(network, dynamic=False)
-    return memory_format
-
-
-def expect_one_size(device: torch.device, deterministic: bool) -> None:
-    """Make steps on batches of one size faster: freed memory is kept, cuDNN's fastest algorithms are found once."""
-    if device.type == "cpu":
-        keep_freed_memory()
-    elif device.type == "cuda" and not deterministic:
-        torch.backends.cudnn.benchmark = True
-
-
-def best_memory_format(
-    device: torch.device, precision: str = "fp32", networks: Collection[nn.Module] = ()
-) -> torch.memory_format:
-    """Channels last on CUDA, whose tensor cores want it, and on a CPU for bf16 with instance norm; else it gains
-    nothing or costs there, as measured (docs/lab-book.md). Never for own networks."""
-    if any(isinstance(network, OwnNetwork) for network in networks):  # whose code may use `view`
-        return torch.contiguous_format
-    if device.type == "cuda":
-        return torch.channels_last
-    normalised = any(isinstance(module, InstanceNorm) for network in networks for module in network.modules())
-    if device.type == "cpu" and precision == "bf16" and normalised and not any(map(has_batch_norm, networks)):
-        return torch.channels_last
-    return torch.contiguous_format
-
-
-@contextlib.contextmanager
-def memory_explained(batch: ImagePair, options: RunOptions) -> Iterator[None]:
-    """Turns an error of the device for want of memory into one with advice."""
-    try:
-        yield
-    except (RuntimeError, MemoryError) as error:
-        if out_of_memory(error):
-            raise batch_too_large(batch, options) from None
-        raise
-
-
 def seed_step(seed: int, step: int, rank: int = 0) -> None:
     """Seed torch's generators for one step, so that its randomness is a function of (seed, step, rank)."""
     torch.manual_seed(int(np.random.SeedSequence((seed, step, rank)).generate_state(1, np.uint64)[0]))
+
+
+def lr_factor(policy: Policy, epoch: int, n_epochs: int, n_epochs_decay: int, lr_decay_epochs: int = 50) -> float:
+    """The factor on the learning rate during `epoch` (from 0), with the names and numbers of the reference.
+
+    `linear` is constant for `n_epochs`, then falls in equal steps of 1 / (n_epochs_decay + 1); `cosine` has its half
+    period at `n_epochs` (Loshchilov & Hutter 2017, Eq. 5, without restarts); `step` multiplies by 0.1 every
+    `lr_decay_epochs`. 1 for `constant`, and for `plateau`, which follows a validation metric.
+    """
+    if policy == "linear":
+        return 1.0 - max(0, epoch + 1 - n_epochs) / (n_epochs_decay + 1)
+    if policy == "step":
+        return 0.1 ** (epoch // lr_decay_epochs)
+    if policy == "cosine":
+        return 0.5 * (1.0 + math.cos(math.pi * epoch / max(n_epochs, 1)))
+    return 1.0
+
+
+class Progress:
+    """How far a run is, from its first step through all resumes. `began` is the step at which this process came in.
+
+    Images decide which sample comes next, and its epoch; steps decide where `--max-steps` ends. The two go apart when a
+    run is resumed with another batch size or number of processes, so neither is ever computed from the other.
+    """
+
+    def __init__(self, options: "RunOptions", epoch_length: int, world_size: int = 1) -> None:
+        self.options, self.epoch_length, self.max_steps = options, epoch_length, options.max_steps
+        self.images_per_step = batch_size(options) * world_size
+        self.images_of_all_epochs = (options.n_epochs + options.n_epochs_decay) * epoch_length
+        self.step = self.images_seen = self.began = 0
+
+    def resume(self, step: int, images_seen: int) -> None:
+        """Go on after `step`."""
+        self.step, self.images_seen, self.began = step, images_seen, step
+
+    def advance(self) -> None:
+        """One step more."""
+        self.step += 1
+        self.images_seen += self.images_per_step
+
+    @property
+    def epoch(self) -> int:
+        """The epoch of the next sample, from 0."""
+        return self.images_seen // self.epoch_length
+
+    @property
+    def lr_factor(self) -> float:
+        """The factor on the learning rate in this epoch, by the policy of the options."""
+        o = self.options
+        return lr_factor(o.lr_policy, self.epoch, o.n_epochs, o.n_epochs_decay, o.lr_decay_epochs)
+
+    @property
+    def total_images(self) -> int:
+        """The images that will have been seen at the end, if every further step sees as many as one does now."""
+        if self.max_steps is None:
+            return self.images_of_all_epochs
+        left = max(0, self.max_steps - self.step) * self.images_per_step
+        return min(self.images_of_all_epochs, self.images_seen + left)
+
+    @property
+    def steps_left(self) -> int:
+        """How many steps are still to be made."""
+        return math.ceil(max(0, self.total_images - self.images_seen) / self.images_per_step)
+
+    @property
+    def finished(self) -> bool:
+        """Whether no step is left."""
+        return self.steps_left == 0
+
+    def why_finished(self) -> str:
+        """The option that says that no step is left, and what to type to go on."""
+        if self.images_seen >= self.images_of_all_epochs:
+            epochs = self.images_of_all_epochs // self.epoch_length
+            return f"n_epochs + n_epochs_decay = {epochs} are done; to go on, give more --n-epochs or --n-epochs-decay"
+        return f"max_steps = {self.max_steps}; to go on, give more --max-steps, or None for all epochs"
+
+    def validation_due(self) -> bool:
+        """Whether the last step ended an epoch after which there is a validation; a long step may end several."""
+        period = self.options.validate_every * self.epoch_length
+        return period > 0 and self.images_seen // period > (self.images_seen - self.images_per_step) // period
 
 
 class LossScale:
@@ -268,7 +294,7 @@ class TrainingStep:
         """
         before = [buffer.clone() for buffer in self._buffers]
         plays = [self.algorithm.losses(part, step) for part in batch.parts(self.options.micro_batches)]
-        dtype, share = _DTYPES[self.options.precision], self.loss_scale.scale / len(plays)
+        dtype, share = DTYPES[self.options.precision], self.loss_scale.scale / len(plays)
         record: dict[str, Tensor] = {}
         skipped, total = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
         while True:

@@ -9,19 +9,21 @@ import time
 from collections.abc import Generator, Iterator
 from typing import NoReturn
 
+from torch import Tensor
+
+from i2i.acceleration import expect_one_size, prepare
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.options import batch_size, of_one_size
 from i2i.data.pair import Datasets, ImagePair, batches
-from i2i.errors import DivergedError, I2IError, Interrupted, LockedError, ModelError, OutputError
+from i2i.errors import DivergedError, I2IError, Interrupted, LockedError, ModelError, OutputError, out_of_memory
 from i2i.signals import Signals, interrupted, status_for
 from i2i.training.checkpoint import Checkpointer
 from i2i.training.data_identity import DataIdentity
 from i2i.training.health import EARLY_LOOKS
-from i2i.training.monitor import Monitor, palettes_of
-from i2i.training.options import RunOptions
+from i2i.training.monitor import Monitor, Waiting, palettes_of
+from i2i.training.options import RunOptions, batch_too_large
 from i2i.training.run_folder import RunFolder, put_run
-from i2i.training.schedule import Progress
-from i2i.training.step import ProcessGroup, TrainingStep, expect_one_size, memory_explained, prepare, seed_step
+from i2i.training.step import ProcessGroup, Progress, TrainingStep, seed_step
 from i2i.training.validation import HeldOut, Validation
 
 FLUSH_SECONDS = 2.0
@@ -35,7 +37,7 @@ class Trainer:
         assert options.run is not None
         self.algorithm, self.data, self.options, self.group = algorithm, data, options, group
         self.progress = Progress(options, len(data.train), group.world_size)
-        self.memory_format = prepare(algorithm, options, group.device)
+        self.memory_format = prepare(algorithm.networks().values(), group.device, options.precision, options.compile)
         if of_one_size(options.preprocess):
             expect_one_size(group.device, options.deterministic)
         self.train_step = step = TrainingStep(algorithm, options, group)
@@ -48,6 +50,7 @@ class Trainer:
         self.checkpointer = Checkpointer(step, self.validation, self.monitor, pictures, options, self.progress)
         self.save_due = self.started = False
         self.flushed = time.monotonic()
+        self.waiting: Waiting = []
         self.stop_reason = ""
 
     def fit(self) -> None:
@@ -60,10 +63,14 @@ class Trainer:
                     factor = self.validation.plateau.factor * self.progress.lr_factor
                     epoch, lr = self.progress.epoch, self.options.lr * factor
                     self.train_step.set_learning_rate(lr)
-                    with memory_explained(batch, self.options):
+                    try:
                         losses = self.train_step(self.prepared(batch), self.progress.step)
+                    except (RuntimeError, MemoryError) as error:
+                        if out_of_memory(error):
+                            raise batch_too_large(batch, self.options) from None
+                        raise
                     self.progress.advance()
-                    self.monitor.step(batch, losses, epoch, lr)
+                    self._note(batch, losses, epoch, lr)
                     self._between_steps()
             self._finish()
 
@@ -121,6 +128,14 @@ class Trainer:
         seed_step(self.options.seed, self.progress.step, self.group.rank)
         return batch.to(self.group.device, non_blocking=True).contiguous(self.memory_format)
 
+    def _note(self, batch: ImagePair, losses: dict[str, Tensor], epoch: int, lr: float) -> None:
+        """Keeps the step that was just made for `_flush`, and names pictures that could not be read."""
+        facts = {"step": self.progress.step, "images": self.progress.images_seen, "epoch": epoch, "lr": lr}
+        if batch.skipped:
+            facts["damaged"] = list(batch.skipped)
+            self.monitor.report_skipped(batch.skipped)
+        self.waiting.append((facts, losses))
+
     @contextlib.contextmanager
     def _saved_before_errors(self) -> Iterator[None]:
         """Saves a state before an error of the data. Several processes do not, as the others wait elsewhere."""
@@ -166,7 +181,8 @@ class Trainer:
 
     def _flush(self) -> None:
         self.flushed = time.monotonic()
-        self.monitor.flush()
+        self.monitor.flush(self.waiting)
+        self.waiting.clear()
         if float(self.train_step.bad_in_a_row) >= (most := self.options.max_bad_steps):
             raise self.checkpointer.diverged(f"{most} steps in a row were not finite{self.monitor.health.cause()}")
 

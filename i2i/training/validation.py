@@ -19,7 +19,7 @@ from i2i.images.palettes import VOID
 from i2i.signals import Signals
 from i2i.training.monitor import Palettes, Skipped, for_testing, pairs
 from i2i.training.options import RunOptions
-from i2i.training.schedule import CONTENT, Plateau, floor_conditions, means, score, stop_conditions
+from i2i.training.schedule import CONTENT, floor_conditions, means, score, stop_conditions
 from i2i.training.step import ProcessGroup
 
 PAIR_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
@@ -173,6 +173,28 @@ class HeldOut:
                 if metric == "l1" or (palette is None and (metric != "ssim" or min(output.shape[-2:]) >= WINDOW)):
                     found[f"{name}/{metric}"] = float(measure(output, target))
         return found, counts
+
+
+class Plateau:
+    """Multiplies the factor by 0.2 when the metric (lower is better) has not fallen by 1 % for `patience` checks."""
+
+    def __init__(self, patience: int = 5) -> None:
+        self.patience = patience
+        self.factor, self.best, self.waited = 1.0, math.inf, 0
+
+    def update(self, metric: float) -> None:
+        if metric < self.best * 0.99:
+            self.best, self.waited = metric, 0
+            return
+        self.waited += 1
+        if self.waited > self.patience:
+            self.factor, self.waited = self.factor * 0.2, 0
+
+    def state(self) -> dict[str, Any]:
+        return {"factor": self.factor, "best": self.best, "waited": self.waited}
+
+    def load_state(self, state: dict[str, Any]) -> None:
+        self.factor, self.best, self.waited = state["factor"], state["best"], state["waited"]
 
 
 class Validation:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from i2i.algorithms import augmentation
-from i2i.algorithms.augmentation import OPERATIONS, DiffAugment, ImagePool
+from i2i.algorithms.augmentation import OPERATIONS, DiffAugment
 from i2i.algorithms.cyclegan import CycleGAN, CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2Pix, Pix2PixOptions
 from i2i.config import from_mapping
@@ -236,46 +236,3 @@ def test_a_near_miss_is_helped() -> None:
 
 
 # Past fakes
-
-
-def image(value: float) -> torch.Tensor:
-    return torch.full((1, 1, 2, 2), value)
-
-
-def test_without_a_history_images_pass_detached() -> None:
-    fakes = torch.randn(3, 1, 2, 2, requires_grad=True)
-    out = ImagePool(0)(fakes)
-    assert torch.equal(out, fakes)
-    assert not out.requires_grad
-
-
-def test_the_pool_fills_first_and_then_exchanges_half() -> None:
-    torch.manual_seed(0)
-    pool = ImagePool(10)
-    for i in range(10):
-        assert pool(image(i)).unique().item() == i
-    returned = [int(pool(image(i)).unique().item()) for i in range(10, 1010)]
-    old = [r for i, r in zip(range(10, 1010), returned, strict=True) if r != i]
-    assert 430 < len(old) < 570
-    assert len(old) == len(set(old))  # an image that was handed out has left the pool
-    assert len(pool.images) == 10
-
-
-def test_the_pool_is_a_function_of_the_seed_and_its_state() -> None:
-    def play(pool: ImagePool) -> list[float]:
-        torch.manual_seed(7)
-        return [pool(image(i)).unique().item() for i in range(100, 140)]
-
-    first, second = ImagePool(5), ImagePool(5)
-    for i in range(5):
-        first(image(i))
-    second.load_state(first.state(), torch.device("cpu"))
-    assert play(first) == play(second)
-
-
-def test_a_kept_image_is_a_copy_and_finite() -> None:
-    pool = ImagePool(1)
-    fakes = torch.full((1, 1, 2, 2), float("nan"))
-    assert torch.isnan(pool(fakes)).all()
-    fakes.fill_(5)
-    assert torch.equal(pool.images[0], torch.zeros(1, 2, 2))

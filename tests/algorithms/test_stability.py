@@ -427,8 +427,8 @@ def test_values_that_are_not_finite_do_not_stay() -> None:
 @EVERY
 def test_ada_goes_by_real_images_in_the_discriminators_turn(kind: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """By all of them, once each."""
-    algorithm, seen, batch = build(kind, dropout=False, norm="instance"), [], pair()
-    monkeypatch.setattr(algorithm.augment, "observe", seen.append)
+    algorithm, seen, batch = build(kind, dropout=False, norm="instance", ada_target=0.6), [], pair()
+    monkeypatch.setattr(algorithm.augmentation.ada, "observe", seen.append)
     for player, _ in algorithm.losses(batch, 0):
         if player == "discriminator":
             real = torch.cat([batch.a, batch.b], 1) if kind is Pix2Pix else batch.b
@@ -456,8 +456,8 @@ def test_a_resumed_run_adapts_as_one_that_never_stopped(tmp_path: Path, monkeypa
     straight = run(build(CycleGAN, **options), "straight", 9)
     run(build(CycleGAN, **options), "run", 6)
     resumed = run(build(CycleGAN, **options), "run", 9)
-    assert torch.equal(straight.augment.ada.adapted, resumed.augment.ada.adapted)  # type: ignore[attr-defined]
-    assert bool((straight.augment.ada.adapted > 0).all())  # type: ignore[attr-defined]
+    assert torch.equal(straight.augmentation.ada.adapted, resumed.augmentation.ada.adapted)  # type: ignore[attr-defined]
+    assert bool((straight.augmentation.ada.adapted > 0).all())  # type: ignore[attr-defined]
     for name, network in straight.networks().items():
         for key, value in network.state_dict().items():
             assert torch.equal(value, resumed.networks()[name].state_dict()[key]), f"{name}.{key}"
@@ -467,7 +467,7 @@ def test_processes_agree_on_the_probability(monkeypatch: pytest.MonkeyPatch) -> 
     algorithm, processes, averaged = build(CycleGAN, ada_target=0.6), ProcessGroup("cpu"), []
     monkeypatch.setattr(processes, "average_", averaged.extend)
     TrainingStep(algorithm, RunOptions(), processes)(pair(), 0)
-    assert any(tensor is algorithm.augment.ada.adapted for tensor in averaged)
+    assert any(tensor is algorithm.augmentation.ada.adapted for tensor in averaged)
 
 
 # Together, and what is refused
@@ -508,7 +508,7 @@ def test_all_at_once_in_16_bits(kind: Any, precision: Any, adaptive: bool) -> No
     options = {"diffaugment": "", "gan_mode": "hinge", "ada_target": 0.6} if adaptive else {}
     algorithm = build(kind, **ALL_AT_ONCE | options)
     if adaptive:
-        algorithm.augment.ada.adapted[0] = 0.7
+        algorithm.augmentation.ada.adapted[0] = 0.7
     step = TrainingStep(algorithm, RunOptions(precision=precision), ALONE)
     step.loss_scale.scale.clamp_(max=2.0**8)
     for i in range(2):
@@ -555,11 +555,11 @@ def test_values_out_of_range_are_named(options: dict[str, Any]) -> None:
 
 def test_off_nothing_is_done_or_drawn() -> None:
     before, x, a = torch.get_rng_state(), images(), images(seed=2)
-    augment = NetworkOptions().augmentation()
-    assert augment(x, 0) is x
-    assert torch.equal(augment(x, 0, condition=a), torch.cat([a, x], dim=1))
-    augment.observe(x)
-    assert augment.adapted() == {} and torch.equal(torch.get_rng_state(), before)
+    algorithm = build(CycleGAN, diffaugment="", ada_target=0.0, instance_noise=0.0)
+    torch.set_rng_state(before)
+    assert algorithm.augment(x, 0) is x
+    assert torch.equal(algorithm.augment(x, 0, condition=a), torch.cat([a, x], dim=1))
+    assert algorithm.adapted() == {} and torch.equal(torch.get_rng_state(), before)
     assert Augmentation(DiffAugment(), None).deviation(0) == 0
 
 

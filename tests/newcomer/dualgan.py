@@ -40,7 +40,7 @@ class DualGAN(Algorithm):
     paired = False
 
     def __init__(self, options: DualGANOptions, in_channels: int = 3, out_channels: int = 3) -> None:
-        self.options, self.gan, self.augment = options, options.gan_loss(), options.augmentation()
+        self.options, self.gan, self.augmentation = options, options.gan_loss(), options.augmentation()
         self.G_AB = options.create_generator(in_channels, out_channels)
         self.G_BA = options.create_generator(out_channels, in_channels)
         self.D_A = options.create_discriminator(in_channels)

@@ -12,7 +12,7 @@ import torch
 from fork_server import python
 from torch import Tensor, nn
 
-from i2i.acceleration import accelerate
+from i2i.acceleration import accelerate, best_memory_format, prepare
 from i2i.acceleration.exchange import check_compiler
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import GENERATOR, Algorithm, forward_together, has_batch_norm
@@ -24,7 +24,7 @@ from i2i.networks.own import OwnConfig, OwnNetwork
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.options import TrainingOptions
-from i2i.training.step import EMA, ProcessGroup, TrainingStep, best_memory_format, prepare, seed_step
+from i2i.training.step import EMA, ProcessGroup, TrainingStep, seed_step
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 from plain_training import plain as plain_version
@@ -240,7 +240,7 @@ def test_low_memory_says_where_it_cannot_help() -> None:
 
 
 def steps(algorithm: Algorithm, options: TrainingOptions, count: int = 2) -> list[dict[str, float]]:
-    memory_format = prepare(algorithm, options, CPU)
+    memory_format = prepare(algorithm.networks().values(), CPU, options.precision, options.compile)
     train_step = TrainingStep(algorithm, options, ALONE)
     made = []
     for step in range(count):

@@ -16,16 +16,15 @@ from run_options import CycleGANRun, Pix2PixRun
 from toy_folders import write_folder
 
 from i2i.algorithms import CycleGAN, Pix2Pix
-from i2i.algorithms.augmentation import ImagePool
+from i2i.algorithms.algorithm import ImagePool
 from i2i.data.datasets import open_datasets
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.training import training_state
 from i2i.training.launch import check_place, train
 from i2i.training.log import LogFile
 from i2i.training.options import RunOptions
-from i2i.training.schedule import Progress
 from i2i.training.state_store import StateStore
-from i2i.training.step import ProcessGroup
+from i2i.training.step import ProcessGroup, Progress
 from i2i.training.trainer import Trainer
 from i2i.training.validation import Validation
 
