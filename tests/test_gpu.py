@@ -24,7 +24,7 @@ from i2i.images import Picture, read, write
 from i2i.inference.schedule import Layer, convolution, normalisation
 from i2i.inference.torch_runtime import TorchRuntime
 from i2i.inference.translator import Translator, load_translator
-from i2i.losses.regularisers import structure_loss
+from i2i.losses.content import structure_loss
 from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.blocks import BilinearUpsample, BlurDownsample, BlurUpsample, for_translation, init_weights

@@ -15,8 +15,8 @@ from i2i.acceleration.exchange import Network, compile_in_place, plain, shared_c
 from i2i.acceleration.inference import Engine, accelerate_inference
 from i2i.acceleration.training import accelerate_training, recompute
 from i2i.machine import keep_freed_memory
+from i2i.networks import OwnNetwork
 from i2i.networks.blocks import InstanceNorm
-from i2i.networks.own import OwnNetwork
 
 __all__ = ["accelerate", "plain", "prepare", "recompute", "shared_copy"]
 

@@ -14,9 +14,8 @@ import torch
 from torch import nn
 
 from i2i.errors import UsageError
-from i2i.networks import blocks
+from i2i.networks import OwnNetwork, blocks
 from i2i.networks.blocks import SpectralConv2d
-from i2i.networks.own import OwnNetwork
 
 BACKEND = "inductor"
 # torch compiles a network once for each way to call it: with and without gradients of its weights and of its input, at

@@ -20,14 +20,11 @@ from i2i.config import to_mapping
 from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
 from i2i.losses.adversarial import GANLoss, Logits
-from i2i.losses.perceptual import Content
-from i2i.losses.regularisers import grid_loss, stability_loss, structure_loss
-from i2i.networks import NetworkConfig, config_of
+from i2i.losses.content import Content, grid_loss, stability_loss, structure_loss
+from i2i.networks import NetworkConfig, OwnConfig, config_of
 from i2i.networks.blocks import Statistics, conv_bias
-from i2i.networks.own import OwnConfig
 from i2i.networks.patchgan import MultiScalePatchGAN
-from i2i.networks.pretrained import digest
-from i2i.networks.projected import Projected
+from i2i.networks.projected import Projected, digest
 
 Player = str
 GENERATOR: Player = "generator"

@@ -38,7 +38,7 @@ from i2i.data.options import classes
 from i2i.data.pair import ImagePair
 from i2i.device import precise
 from i2i.errors import UsageError
-from i2i.losses.perceptual import Negatives, patch_nce
+from i2i.losses.content import Negatives, patch_nce
 from i2i.networks.blocks import Init, init_weights
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 

@@ -8,7 +8,7 @@ Multi-Granularity Distillation for GAN Compression", ICCV 2021 (arXiv:2108.06908
 | `F` | f_t, 1×1 convolutions from the student's channels to the teacher's (GAN Compression, Eq. 2) |
 | `lambda_L1` | L_recon (GAN Compression, Eq. 1) between the two results, as it has it without pairs |
 | `lambda_structure` | L_SSIM (OMGD, Eq. 2) |
-| `lambda_content` | L_feature (OMGD, Eq. 3), as `losses/perceptual.py` has it |
+| `lambda_content` | L_feature (OMGD, Eq. 3), as `losses/content.py` has it |
 | `lambda_features` | L_distill (GAN Compression, Eq. 2) |
 | `lambda_gan` | L_cGAN (GAN Compression, Eq. 3), here without a condition |
 
@@ -40,13 +40,12 @@ from i2i.config import PathUnless
 from i2i.data.options import channels, classes, ranges
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
-from i2i.losses.perceptual import feature_distance
+from i2i.losses.content import feature_distance
 from i2i.models.info import DIRECTIONS, FROM_NOISE, ModelInfo
 from i2i.models.pretrained import open_model, weights_sha256
 from i2i.models.styles import BUNDLED, exists, find, model_files
-from i2i.networks import GeneratorConfig, generator_config
+from i2i.networks import GeneratorConfig, OwnConfig, generator_config
 from i2i.networks.blocks import for_translation
-from i2i.networks.own import OwnConfig
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 
 STYLE_OR_PATH = PathUnless(frozenset(model_files(BUNDLED)))

@@ -16,15 +16,19 @@ from i2i.config import option_names
 from i2i.data.options import DataOptions, of_one_size, ranges
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GANLoss, GanMode
-from i2i.losses.perceptual import CONTENT_SIZE, Content
-from i2i.losses.regularisers import GRID_SIZE, STRUCTURE_SIZE
-from i2i.networks import DiscriminatorConfig, GeneratorConfig, discriminator_config, generator_config
+from i2i.losses.content import CONTENT_SIZE, GRID_SIZE, STRUCTURE_SIZE, Content
+from i2i.networks import (
+    DiscriminatorConfig,
+    GeneratorConfig,
+    Own,
+    OwnConfig,
+    OwnNetwork,
+    discriminator_config,
+    generator_config,
+)
 from i2i.networks.blocks import Init, Norm, Padding, init_weights
-from i2i.networks.coarse_to_fine import CoarseToFineConfig
-from i2i.networks.own import Own, OwnConfig, OwnNetwork
-from i2i.networks.pretrained import EFFICIENTNET
-from i2i.networks.projected import ProjectedConfig
-from i2i.networks.resnet import ResnetConfig
+from i2i.networks.projected import EFFICIENTNET, ProjectedConfig
+from i2i.networks.resnet import CoarseToFineConfig, ResnetConfig
 
 _OF_THE_GAN_LOSS = (
     *("gan_mode", "r1_gamma", "r2_gamma", "label_smoothing", "instance_noise", "diffaugment", "ada_target"),

@@ -30,7 +30,7 @@ from i2i.algorithms.algorithm import GENERATOR, ConditionalGAN, Losses, Turn, fr
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
-from i2i.losses.perceptual import Perceptual, feature_matching
+from i2i.losses.content import Perceptual, feature_matching
 from i2i.networks.patchgan import MultiScalePatchGAN, PatchGAN
 
 

@@ -35,7 +35,7 @@ from i2i.evaluation.metrics import (
 from i2i.files import home, sha256
 from i2i.models import state_dicts
 from i2i.models.state_dicts import StateDict, refuse_nonfinite, refuse_other_shapes
-from i2i.networks.pretrained import FeatureNetwork
+from i2i.networks.projected import FeatureNetwork
 
 INCEPTION_NAME = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_NAME}"

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from i2i.errors import InputError
 from i2i.images import Pixels
 from i2i.images.palettes import VOID
-from i2i.losses.regularisers import luminance
+from i2i.losses.content import luminance
 
 RESAMPLES = 1000
 LEVEL = 0.95

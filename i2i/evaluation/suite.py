@@ -17,7 +17,7 @@ from i2i.evaluation.metrics import RESAMPLES, RESIZER, Estimate, linear, mean
 from i2i.evaluation.options import CONTENT, LABELS, NEED_INCEPTION, PAIRED, SETS, EvaluationOptions
 from i2i.evaluation.result import Measure, measured
 from i2i.images import Pixels, palettes
-from i2i.networks import pretrained
+from i2i.networks import projected
 
 NotApplicable = Mapping[str, str]
 """Metrics that do not apply to some pictures, each with the reason."""
@@ -316,8 +316,8 @@ class MetricSuite:
         name, chosen = self.options.features, bool(self.options.features and self.wanted(["kid"]))
         found = self._load_inception([metric for metric in NEED_INCEPTION if not (chosen and metric == "kid")])
         if chosen:
-            side, digest = features.IMAGENET_SIDE, pretrained.digest(name)
-            network = features.Pooled(pretrained.feature_network(name, head=True))
+            side, digest = features.IMAGENET_SIDE, projected.digest(name)
+            network = features.Pooled(projected.feature_network(name, head=True))
             self.protocol["features"] = {"network": name, "sha256": digest, "input": _input_note(side), "of": "kid"}
             found["kid"] = MetricNetwork(network, f"{name}, sha256 {digest}", side, name)
         return found

@@ -20,7 +20,7 @@ from i2i.acceleration.inference import Engine
 from i2i.device import exact_float32
 from i2i.inference.runtimes import Planes
 from i2i.machine import keep_freed_memory
-from i2i.networks.own import OwnNetwork
+from i2i.networks import OwnNetwork
 
 
 def seed_of(picture: Tensor, seed: int = 0) -> int:

@@ -124,8 +124,7 @@ class ModelInfo:
 
     def network_config(self) -> "GeneratorConfig":
         """The configuration, held to its limits. Raises `ModelError`. (This imports torch.)"""
-        from i2i.networks import GENERATOR_KINDS
-        from i2i.networks.own import OwnConfig
+        from i2i.networks import GENERATOR_KINDS, OwnConfig
 
         cls = {**GENERATOR_KINDS, OWN: OwnConfig}.get(self.network)
         if cls is None:

@@ -19,7 +19,7 @@ from i2i.files import atomic_write, make_folders
 from i2i.models.info import CONFIG_NAME, OWN, WEIGHTS_NAME, ModelInfo, parse, read_text, to_json
 from i2i.models.metadata import Header, body_sha256, naming, read_header
 from i2i.models.state_dicts import refuse_changed_filters, refuse_nonfinite, refuse_other_shapes
-from i2i.networks.own import OwnConfig, OwnNetwork
+from i2i.networks import OwnConfig, OwnNetwork
 
 _FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 _INTEGERS = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "I32": 4, "I64": 8}

@@ -41,11 +41,9 @@ from i2i.models.state_dicts import (
     refuse_other_shapes,
     without_prefixes,
 )
-from i2i.networks import GeneratorConfig
+from i2i.networks import GeneratorConfig, Own, OwnNetwork
 from i2i.networks.blocks import Upsampling
-from i2i.networks.coarse_to_fine import CoarseToFineConfig
-from i2i.networks.own import Own, OwnNetwork
-from i2i.networks.resnet import ResnetConfig
+from i2i.networks.resnet import CoarseToFineConfig, ResnetConfig
 from i2i.networks.unet import UNetConfig
 
 

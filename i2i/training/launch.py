@@ -22,9 +22,8 @@ from i2i.errors import ModelError, UsageError
 from i2i.machine import place
 from i2i.models import junyanz, styles
 from i2i.models.pretrained import is_checkpoint, open_model
-from i2i.networks import NetworkConfig, config_of
+from i2i.networks import NetworkConfig, OwnConfig, config_of
 from i2i.networks.blocks import BlurDownsample
-from i2i.networks.own import OwnConfig
 from i2i.training.estimate import resolve_batch_size
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import fetch_data, fetch_run

@@ -15,7 +15,7 @@ from i2i.algorithms.options import NetworkOptions
 from i2i.data.options import FolderOrURL, of_one_size
 from i2i.data.pair import ImagePair
 from i2i.errors import ResourceError
-from i2i.networks.own import Own
+from i2i.networks import Own
 from i2i.training.schedule import Metric
 
 Policy = Literal["linear", "step", "cosine", "plateau", "constant"]

@@ -21,7 +21,7 @@ from i2i.evaluation.training_log import Log, read_log
 from i2i.machine import place
 from i2i.models import styles
 from i2i.models.info import DIRECTIONS
-from i2i.networks.own import Own, OwnModule
+from i2i.networks import Own, OwnModule
 from i2i.terminal import say
 from i2i.training import launch
 from i2i.training.options import RunOptions, options_class

@@ -16,13 +16,14 @@ from i2i.networks import (
     DISCRIMINATORS,
     GENERATOR_KINDS,
     GENERATORS,
+    OwnConfig,
+    OwnNetwork,
     create_discriminator,
     create_generator,
     discriminator_config,
     generator_config,
 )
 from i2i.networks.blocks import for_translation
-from i2i.networks.own import OwnConfig, OwnNetwork
 
 pytestmark = pytest.mark.arithmetic
 

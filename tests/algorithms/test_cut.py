@@ -18,7 +18,7 @@ from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyUnpaired, true_map
 from i2i.errors import InputError, UsageError
 from i2i.evaluation.metrics import l1
-from i2i.losses.perceptual import patch_nce
+from i2i.losses.content import patch_nce
 from i2i.models import junyanz
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 from i2i.training.launch import initialise, train

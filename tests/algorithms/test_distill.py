@@ -20,7 +20,7 @@ from i2i.data.pair import ImagePair
 from i2i.data.toy import ToyDomain
 from i2i.errors import I2IError, ModelError, UsageError
 from i2i.evaluation.metrics import l1
-from i2i.losses.perceptual import feature_distance
+from i2i.losses.content import feature_distance
 from i2i.models.info import read_info
 from i2i.models.pretrained import open_model, weights_sha256
 from i2i.networks import create_generator, generator_config

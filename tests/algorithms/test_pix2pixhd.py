@@ -15,9 +15,9 @@ from i2i.algorithms.pix2pixhd import Pix2PixHD, Pix2PixHDOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import ModelError, UsageError
 from i2i.images.palettes import boundaries
-from i2i.losses.perceptual import Perceptual, feature_matching
+from i2i.losses.content import Perceptual, feature_matching
 from i2i.networks import create_generator, list_generators
-from i2i.networks.coarse_to_fine import CoarseToFineConfig
+from i2i.networks.resnet import CoarseToFineConfig
 
 pytestmark = pytest.mark.arithmetic
 

@@ -28,7 +28,7 @@ from i2i.evaluation.metrics import (
     ssim,
     student,
 )
-from i2i.losses.regularisers import luminance
+from i2i.losses.content import luminance
 
 pytestmark = pytest.mark.arithmetic
 

@@ -20,7 +20,7 @@ from i2i.evaluation.result import Measure, difference, gap_closed, measured, ver
 from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
-from i2i.networks.pretrained import digest, feature_network
+from i2i.networks.projected import digest, feature_network
 from i2i.networks.resnet import ResnetConfig
 
 FAST = ("--seeds", 0)

@@ -17,8 +17,8 @@ from i2i.algorithms.cyclegan import CycleGAN, CycleGANOptions
 from i2i.algorithms.gan import GANOptions
 from i2i.algorithms.segmentation import SegmentationOptions
 from i2i.errors import UsageError
-from i2i.losses import regularisers
-from i2i.losses.regularisers import grid_loss, luminance, stability_loss, structure_loss
+from i2i.losses import content
+from i2i.losses.content import grid_loss, luminance, stability_loss, structure_loss
 from i2i.training.launch import train
 
 pytestmark = pytest.mark.arithmetic
@@ -108,7 +108,7 @@ def smooth(count: int = 4, height: int = 40, width: int = 56) -> Tensor:
 
 @pytest.fixture(autouse=True)
 def without_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(regularisers, "_NOISE", 0.0)
+    monkeypatch.setattr(content, "_NOISE", 0.0)
     torch.manual_seed(0)
 
 
@@ -122,8 +122,8 @@ def test_what_goes_by_the_place_is_not() -> None:
     x = smooth()
     ramp = torch.linspace(-1, 1, x.shape[3])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(regularisers, "_ANGLE", 0.0)
-        patch.setattr(regularisers, "_ZOOM", 0.0)
+        patch.setattr(content, "_ANGLE", 0.0)
+        patch.setattr(content, "_ZOOM", 0.0)
         patch.setattr(torch, "rand", lambda *size: torch.tensor([1.0, 0.5, 0.5, 0.5])[:, None].expand(size))  # 2 right
         found = stability_loss(lambda y: y * ramp, x, x * ramp)
     shifted = x[..., 2:]  # each pixel but the last two comes from two further right
@@ -134,7 +134,7 @@ def test_what_goes_by_the_place_is_not() -> None:
 def test_pictures_are_moved_as_far_as_stated() -> None:
     """By at most 2 pixels, 1 degree and 3 % each way, and not by less than half of it in many draws."""
     height, width = 64, 96
-    grid = regularisers._moves(500, height, width)
+    grid = content._moves(500, height, width)
     still = F.affine_grid(torch.eye(2, 3)[None], [1, 1, height, width], align_corners=False)
     apart = (grid - still) * torch.tensor([width / 2, height / 2])
     farthest = apart.norm(dim=-1).amax(dim=(1, 2))

@@ -21,8 +21,7 @@ from i2i.models.info import ModelInfo, Training, describe, read_info
 from i2i.models.model_file import load, save_pretrained
 from i2i.models.pretrained import open_model
 from i2i.networks import GENERATORS, generator_config
-from i2i.networks.coarse_to_fine import CoarseToFineConfig
-from i2i.networks.resnet import ResnetConfig
+from i2i.networks.resnet import CoarseToFineConfig, ResnetConfig
 from i2i.networks.unet import UNetConfig
 
 RESNET = ResnetConfig(width=2, blocks=1)

@@ -20,7 +20,7 @@ from i2i.evaluation.metrics import l1
 from i2i.losses.adversarial import GANLoss
 from i2i.networks import create_discriminator, discriminator_config
 from i2i.networks.blocks import init_weights
-from i2i.networks.pretrained import feature_network
+from i2i.networks.projected import feature_network
 from i2i.training.launch import train
 from i2i.training.options import options_class
 
@@ -55,7 +55,7 @@ def test_features_of_efficientnet_lite0() -> None:
 
     network = feature_network("efficientnet")
     whole = EfficientNet.from_name("efficientnet-lite0").eval()
-    whole.load_state_dict(torch.load(sys.modules["i2i.networks.pretrained"]._path("efficientnet"), weights_only=True))
+    whole.load_state_dict(torch.load(sys.modules["i2i.networks.projected"]._path("efficientnet"), weights_only=True))
     x = picture()
     expected = (x * 127.5 + 127.5 - 127) / 128
     seen = network(x)

@@ -16,7 +16,7 @@ from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks import create_generator
 from i2i.networks.blocks import init_weights
-from i2i.networks.pretrained import FeatureNetwork
+from i2i.networks.projected import FeatureNetwork
 
 WIDTHS = (4, 6, 8, 10, 12)
 """Channels of the blocks of a VGG of 10 kB."""

@@ -20,7 +20,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
-from i2i.networks.own import OwnConfig, OwnNetwork
+from i2i.networks import OwnConfig, OwnNetwork
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.options import TrainingOptions

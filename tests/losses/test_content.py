@@ -14,8 +14,8 @@ from i2i.algorithms import ALGORITHMS, CUT, CycleGAN
 from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.errors import UsageError
-from i2i.losses import perceptual
-from i2i.losses.perceptual import Content
+from i2i.losses import content
+from i2i.losses.content import Content
 from i2i.training.options import options_class
 
 
@@ -38,7 +38,7 @@ def test_a_picture_keeps_its_own_content() -> None:
 
 def test_it_is_the_formula(monkeypatch: pytest.MonkeyPatch) -> None:
     """Orthogonal features are 1 apart at each of two strides; a quarter of what light and dark differ is added."""
-    monkeypatch.setattr(perceptual, "feature_network", lambda features: _Seeing())
+    monkeypatch.setattr(content, "feature_network", lambda features: _Seeing())
     made, source = (picture(seed) * 0.4 + shift for seed, shift in ((1, 0.5), (2, -0.5)))
     lights = []
     for images in (made, source):
