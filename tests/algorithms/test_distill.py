@@ -13,7 +13,7 @@ from toy_training import TOY, translated
 from i2i.acceleration.inference import multiplications
 from i2i.algorithms import Distill
 from i2i.algorithms.distill import DistillOptions, Teacher, comparable_layers
-from i2i.algorithms.segmentation import SegmentationOptions
+from i2i.algorithms.pix2pix import SegmentationOptions
 from i2i.commands import train as train_command
 from i2i.config import of_run, run_yaml
 from i2i.data.pair import ImagePair

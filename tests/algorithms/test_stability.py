@@ -15,8 +15,7 @@ from i2i.algorithms.augmentation import ADA, Augmentation, DiffAugment
 from i2i.algorithms.cut import CUTOptions
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.options import NetworkOptions
-from i2i.algorithms.pix2pix import Pix2PixOptions
-from i2i.algorithms.segmentation import Segmentation, SegmentationOptions
+from i2i.algorithms.pix2pix import Pix2PixOptions, Segmentation, SegmentationOptions
 from i2i.config import from_mapping
 from i2i.data.pair import Datasets, ImagePair
 from i2i.data.toy import ToyUnpaired

@@ -11,12 +11,10 @@ import pytest
 import torch
 from evaluation_tools import script
 
-from i2i.algorithms.colorization import Colorization
 from i2i.algorithms.cut import CUT
 from i2i.algorithms.cyclegan import CycleGAN
 from i2i.algorithms.distill import Distill
-from i2i.algorithms.pix2pix import Pix2Pix
-from i2i.algorithms.segmentation import Segmentation
+from i2i.algorithms.pix2pix import Colorization, Pix2Pix, Segmentation
 from i2i.config import to_yaml
 from i2i.data.pair import ImagePair
 from i2i.data.transforms import Transform

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from i2i.algorithms.segmentation import class_cross_entropy
+from i2i.algorithms.pix2pix import class_cross_entropy
 from i2i.losses.adversarial import GANLoss, gradient_penalty, input_gradient_penalty
 from i2i.networks import create_generator
 

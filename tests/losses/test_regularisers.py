@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from i2i.algorithms import GAN, Pix2Pix, Segmentation
 from i2i.algorithms.cyclegan import CycleGAN, CycleGANOptions
 from i2i.algorithms.gan import GANOptions
-from i2i.algorithms.segmentation import SegmentationOptions
+from i2i.algorithms.pix2pix import SegmentationOptions
 from i2i.errors import UsageError
 from i2i.losses import content
 from i2i.losses.content import grid_loss, luminance, stability_loss, structure_loss
