@@ -15,6 +15,7 @@ from pretended_gpu import pretended_gpu
 from run_options import CycleGANRun, Pix2PixRun
 from torch import nn
 
+from i2i.acceleration import prepare
 from i2i.acceleration.inference import Moments
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.data.pair import Datasets, ImagePair
@@ -30,7 +31,7 @@ from i2i.models.info import describe
 from i2i.networks.blocks import BilinearUpsample, BlurDownsample, BlurUpsample, for_translation, init_weights
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
-from i2i.training.step import ProcessGroup, TrainingStep, prepare, seed_step
+from i2i.training.step import ProcessGroup, TrainingStep, seed_step
 from i2i.training.trainer import Trainer
 
 CUDA = torch.device("cuda", 0)
@@ -189,7 +190,7 @@ def test_the_first_steps_losses_are_those_of_the_cpu(kind: Any, device: str) -> 
         options = KINDS[kind](**SMALL, dropout=False)
         torch.manual_seed(0)
         algorithm, processes = kind(options), ProcessGroup(place)
-        memory_format = prepare(algorithm, options, processes.device)
+        memory_format = prepare(algorithm.networks().values(), processes.device, options.precision, options.compile)
         step = TrainingStep(algorithm, options, processes)
         seed_step(0, 0)
         losses = step(ImagePair(a, b).to(processes.device).contiguous(memory_format), 0)
@@ -203,7 +204,7 @@ def test_the_first_steps_losses_are_those_of_the_cpu(kind: Any, device: str) -> 
 def test_a_step_does_not_wait(kind: Any, precision: Any) -> None:
     options = KINDS[kind](**SMALL, precision=precision)
     algorithm, processes = kind(options), ProcessGroup("cuda")
-    memory_format = prepare(algorithm, options, processes.device)
+    memory_format = prepare(algorithm.networks().values(), processes.device, options.precision, options.compile)
     step = TrainingStep(algorithm, options, processes)
     batch = ImagePair(*torch.rand((2, 2, 3, 64, 64))).to(processes.device).contiguous(memory_format)
     step(batch, 0)  # in which libraries are loaded

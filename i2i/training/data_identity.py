@@ -77,11 +77,7 @@ class DataIdentity:
         return kept | {"rules": self.rules, "augmentation": self.augmentation}
 
     def compare(
-        self,
-        state: Mapping[str, Any],
-        images_seen: int,
-        data_before: Path | None,
-        pairs_before: Path | None = None,
+        self, state: Mapping[str, Any], images_seen: int, data_before: Path | None, pairs_before: Path | None = None
     ) -> list[str]:
         """The differences from the pictures of `state`, a sentence each; `images_seen` at its step.
 
@@ -91,9 +87,7 @@ class DataIdentity:
         places = {"data": data_before, "paired_data": pairs_before}
         here = {name: real(place) for name in places if (place := getattr(self.options, name)) is not None}
         moved = {name: None if place and real(place) == here.get(name) else place for name, place in places.items()}
-        self._check_classes(state["classes"])
-        self._check_ranges(state.get("ranges", [None, None]))
-        self._check_rules(state["rules"])
+        self._check_meaning(state)
         before = state["lists"]
         found = {name: _Comparison(name, before.get(name), now, self._paths[name]) for name, now in self.lists.items()}
         gone = before.keys() - self.lists.keys()
@@ -111,36 +105,27 @@ class DataIdentity:
                 notes.append(f"the file of {name} had {files[name]}, has now {self.files[name]}")
         return notes
 
-    def _check_classes(self, before: Sequence[Any]) -> None:
-        for domain, was, now in zip("ab", before, self.classes, strict=False):
-            if was == now:
-                continue
-            number = next((i for i, (x, y) in enumerate(zip(was or [], now or [], strict=False)) if x != y), None)
-            what = f"{len(was or [])} classes, now {len(now or [])}"
-            if number is not None:
-                what = f"class {number} was {tuple((was or [])[number])}, is now {tuple((now or [])[number])}"
-            raise ModelError(
-                f"classes_{domain}: {what}: the networks would take labels for others. Give the classes that the run "
-                f"was started with, or {_ELSEWHERE}."
-            )
-
-    def _check_ranges(self, before: Sequence[Any]) -> None:
-        for domain, was, now in zip("ab", before, self.ranges, strict=True):
+    def _check_meaning(self, state: Mapping[str, Any]) -> None:
+        """Raises `ModelError` if the networks would take labels or values for others than before."""
+        classes = zip("ab", state["classes"], self.classes, strict=False)
+        changes = [
+            f"classes_{side}: {_changed_class(was or [], now or [])}" for side, was, now in classes if was != now
+        ]
+        for side, was, now in zip("ab", state.get("ranges", [None, None]), self.ranges, strict=False):
             if was != now:
                 shown = ["none" if limits is None else f"{limits[0]:g}:{limits[1]:g}" for limits in (was, now)]
-                raise ModelError(
-                    f"range_{domain} was {shown[0]}, is now {shown[1]}: the networks would take values for others. "
-                    f"Give the range that the run was started with, or {_ELSEWHERE}."
-                )
-
-    def _check_rules(self, before: Mapping[str, str]) -> None:
-        for labels in sorted(before.keys() & self.rules.keys()):
-            if before[labels] != (now := self.rules[labels]):
-                raise ModelError(
-                    f"{labels}: pictures of one channel held {before[labels] or 'either'}, now {now or 'either'}: the "
-                    "networks would take labels for others. Some pictures of labels came, went or changed their kind; "
-                    f"restore them, or {_ELSEWHERE}."
-                )
+                changes.append(f"range_{side} was {shown[0]}, is now {shown[1]}")
+        before = state["rules"]
+        changes += [
+            f"{labels}: pictures of one channel held {before[labels] or 'either'}, now {self.rules[labels] or 'either'}"
+            for labels in sorted(before.keys() & self.rules.keys())
+            if before[labels] != self.rules[labels]
+        ]
+        if changes:
+            raise ModelError(
+                f"{changes[0]}: the networks would take labels or values for others. Give what the run was started "
+                f"with, or {_ELSEWHERE}."
+            )
 
     def _check_data(
         self, found: Mapping[str, "_Comparison"], gone: Collection[str], before: Mapping[str, Path | None]
@@ -199,6 +184,13 @@ class _Comparison:
             return "" if self.in_order else f"{self.name}: in another order"
         measured = "; the best so far was measured on those before" if self.name.startswith(_HELD_OUT) else ""
         return f"{self.name}: of {len(self.before)} {', '.join(parts)}, now {len(self.now)}{measured}"
+
+
+def _changed_class(was: Sequence[Sequence[int]], now: Sequence[Sequence[int]]) -> str:
+    number = next((i for i, (x, y) in enumerate(zip(was, now, strict=False)) if x != y), None)
+    if number is None:
+        return f"{len(was)} classes, now {len(now)}"
+    return f"class {number} was {tuple(was[number])}, is now {tuple(now[number])}"
 
 
 def _by_place(rows: Tensor | None) -> Rows:

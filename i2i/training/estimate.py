@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,67 +56,33 @@ class OutOfMemory(ResourceError):
     """A step did not fit into this machine."""
 
 
-@dataclass(frozen=True)
 class Cost:
-    """`measured` is the answer of `profile`; the properties are computed from it."""
+    """`measured` is the answer of `profile`; all else is computed from it.
 
-    options: RunOptions
-    measured: dict[str, Any]
+    A picture of a validation is taken to cost what a row of a sample grid did. The run folder holds its states at the
+    end, one of which is being replaced, and its model files. `peak_bytes` is the most memory at a time: of the training
+    process, or of the accelerator.
+    """
 
-    @property
-    def seconds_per_step(self) -> float:
-        return float(self.measured["seconds_per_step"])
+    def __init__(self, options: RunOptions, measured: dict[str, Any]) -> None:
+        self.measured = m = measured
+        self.seconds_per_step, self.peak_bytes = float(m["seconds_per_step"]), int(m["peak_bytes"])
+        self.steps = math.ceil(m["total_images"] / m["images_per_step"])
+        validates = bool(options.validate_every and m["validation_images"])
+        validations = self._validations(options.validate_every * m["epoch_images"]) if validates else 0
+        grids = 1 + self.steps // options.sample_every + validations  # with the first step, and each validation
+        self.training_hours = self.steps * self.seconds_per_step / 3600
+        self.validation_hours = validations * m["validation_images"] * m["seconds_per_look"] / 3600
+        self.sample_hours = grids * m["sample_rows"] * m["seconds_per_look"] / 3600
+        self.hours = self.training_hours + self.validation_hours + self.sample_hours
+        kept = self.steps // options.keep_every if options.keep_every else 0
+        states = options.keep_last + validates + kept + 1
+        self.disk_bytes = int(states * m["state_bytes"] + (1 + validates) * m["model_bytes"])
 
-    @property
-    def peak_bytes(self) -> int:
-        """The most memory at a time: of the training process, or of the accelerator."""
-        return int(self.measured["peak_bytes"])
-
-    @property
-    def steps(self) -> int:
-        return math.ceil(self.measured["total_images"] / self.measured["images_per_step"])
-
-    @property
-    def training_hours(self) -> float:
-        return self.steps * self.seconds_per_step / 3600
-
-    @property
-    def validations(self) -> int:
-        """How many there are, with the one after the last step."""
-        if not self.validates:
-            return 0
-        period, step = self.options.validate_every * self.measured["epoch_images"], self.measured["images_per_step"]
-        count, before = (steps * step // period for steps in (self.steps, self.steps - 1))
-        if count == before:  # none is due after the last step, which is validated anyway
-            count += 1
-        return min(int(count), self.steps)  # a step that is longer than the period ends in one validation
-
-    @property
-    def validation_hours(self) -> float:
-        """A picture of a validation is taken to cost what a row of a sample grid did."""
-        return float(self.validations * self.measured["validation_images"] * self.measured["seconds_per_look"] / 3600)
-
-    @property
-    def sample_hours(self) -> float:
-        """Grids come with the first step, every `sample_every` steps, and with each validation."""
-        grids = 1 + self.steps // self.options.sample_every + self.validations
-        return float(grids * self.measured["sample_rows"] * self.measured["seconds_per_look"] / 3600)
-
-    @property
-    def hours(self) -> float:
-        return self.training_hours + self.validation_hours + self.sample_hours
-
-    @property
-    def disk_bytes(self) -> int:
-        """The size of the run folder: its states at the end, one of which is being replaced, and its model files."""
-        best = 1 if self.validates else 0
-        kept = self.steps // self.options.keep_every if self.options.keep_every else 0
-        states = self.options.keep_last + best + kept + 1
-        return int(states * self.measured["state_bytes"] + (1 + best) * self.measured["model_bytes"])
-
-    @property
-    def validates(self) -> bool:
-        return bool(self.options.validate_every and self.measured["validation_images"])
+    def _validations(self, period: int) -> int:
+        """How many there are, with the one after the last step. A step that is longer than the period ends in one."""
+        count, before = (steps * self.measured["images_per_step"] // period for steps in (self.steps, self.steps - 1))
+        return min(int(count + (count == before)), self.steps)
 
     def to_mapping(self) -> dict[str, Any]:
         """Everything, as plain values."""
@@ -180,11 +146,9 @@ def resolve_batch_size(algorithm: type[AnyAlgorithm], options: RunOptions, measu
         return replace(options, batch_size=read_options(options.run / RUN_CONFIG).get("batch_size", 1))
     if place().world_size > 1:
         raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
-    device = choose_device(options.device)
-    if device.type == "cuda":
-        room: int | None = torch.cuda.mem_get_info(device)[0]
-    else:
-        room = machine.available_memory() if device.type == "cpu" else None
+    device, room = choose_device(options.device), None
+    if device.type != "mps":
+        room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else machine.available_memory()
     if room is None:
         raise UsageError("batch_size = auto: the free memory of this system is not known; name a number")
     found, peaks = find_batch_size(algorithm, options, room, measure=measure)
@@ -210,12 +174,10 @@ def find_batch_size(
     peaks: dict[int, int | None] = {}
 
     def fits(size: int) -> bool:
-        try:
+        peaks[size] = None
+        with contextlib.suppress(OutOfMemory):
             peaks[size] = measure(algorithm, replace(options, batch_size=size, micro_batches=1)).peak_bytes
-        except OutOfMemory:
-            peaks[size] = None
-        peak = peaks[size]
-        return peak is not None and peak <= MARGIN * room
+        return (peaks[size] or math.inf) <= MARGIN * room
 
     if not fits(1):
         found = "more than there is" if peaks[1] is None else f"{peaks[1] / 1e9:.2f} GB"
@@ -276,12 +238,10 @@ def profile(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int, seco
 def _train(trainer: "Trainer", steps: int, limit: float) -> tuple[list[float], list[float], list[int], int]:
     """Seconds of each step, those of them in which it waited for its batch, the batch's shape, the workers' bytes."""
     device, options = trainer.group.device, trainer.options
-    warm_up = ROOM_FOR_CUDA if device.type == "cuda" else 1
-    count, size, cuda = warm_up + steps, batch_size(options), device.type == "cuda"
-    took: list[float] = []
-    waited: list[float] = []
-    shape: list[int] = []
-    extra = 0
+    cuda, size = device.type == "cuda", batch_size(options)
+    warm_up = ROOM_FOR_CUDA if cuda else 1
+    count = warm_up + steps
+    took, waited, shape, extra = [], [], [], 0
     stream = batches(trainer.data.train, 0, count * size, size, options.workers, pin_memory=cuda)
     with contextlib.closing(stream):
         for step in range(count):

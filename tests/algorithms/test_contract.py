@@ -11,6 +11,7 @@ from pretended_gpu import pretended_gpu
 from tiny_networks import tiny_teacher, tiny_vgg, unfilled, unfilled_teacher
 from torch import nn
 
+from i2i.acceleration import prepare
 from i2i.algorithms import ALGORITHMS, augmentation
 from i2i.algorithms.algorithm import Algorithm, has_batch_norm
 from i2i.algorithms.augmentation import OPERATIONS
@@ -23,7 +24,7 @@ from i2i.models.info import describe
 from i2i.networks import projected
 from i2i.networks.blocks import for_translation
 from i2i.training.options import RunOptions
-from i2i.training.step import ProcessGroup, TrainingStep, prepare
+from i2i.training.step import ProcessGroup, TrainingStep
 from i2i.training.trainer import Trainer
 
 ALONE = ProcessGroup("cpu")
@@ -141,7 +142,7 @@ def test_a_step_on_a_gpu(name: str, options: dict[str, Any], precision: Any, mon
     monkeypatch.setattr(Teacher, "opened", unfilled_teacher)
     with pretended_gpu():
         algorithm, chosen, processes = build(name, **options), RunOptions(precision=precision), ProcessGroup("cuda")
-        memory_format = prepare(algorithm, chosen, processes.device)
+        memory_format = prepare(algorithm.networks().values(), processes.device, chosen.precision, chosen.compile)
         step = TrainingStep(algorithm, chosen, processes)
         given = batch(name).to(processes.device).contiguous(memory_format)
         made = [step(given, number) for number in range(2)]

@@ -10,6 +10,7 @@ from torch import Tensor
 from toy_training import TOY, health_issues, translated
 
 from i2i import images
+from i2i.acceleration import prepare
 from i2i.algorithms import cut
 from i2i.algorithms.cut import CUT, CUTOptions, paper_layers
 from i2i.config import from_mapping, read_options
@@ -23,7 +24,7 @@ from i2i.models import junyanz
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 from i2i.training.launch import initialise, train
 from i2i.training.options import TrainingOptions
-from i2i.training.step import ProcessGroup, TrainingStep, prepare
+from i2i.training.step import ProcessGroup, TrainingStep
 
 SMALL: dict[str, Any] = {
     "generator": "resnet_2blocks_antialiased", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4, "num_patches": 16,
@@ -174,7 +175,7 @@ def test_every_weight_learns_in_16_bits(precision: Any, monkeypatch: pytest.Monk
     algorithm = build(flip_equivariance=True)
     before = {n: [p.detach().clone() for p in net.parameters()] for n, net in algorithm.networks().items()}
     options = TrainingOptions(precision=precision)
-    prepare(algorithm, options, torch.device("cpu"))
+    prepare(algorithm.networks().values(), torch.device("cpu"), options.precision, options.compile)
     step = TrainingStep(algorithm, options, ProcessGroup("cpu"))
     step.loss_scale.scale.clamp_(max=2.0**8)
     assert float(step(pair(), 0)["skipped"]) == 0

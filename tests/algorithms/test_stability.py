@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from i2i.acceleration import prepare
 from i2i.algorithms import CUT, CycleGAN, Pix2Pix, augmentation
 from i2i.algorithms.algorithm import Algorithm, frozen
 from i2i.algorithms.augmentation import ADA, Augmentation, DiffAugment
@@ -23,7 +24,7 @@ from i2i.errors import UsageError
 from i2i.networks import create_discriminator
 from i2i.networks.blocks import SpectralConv2d, init_weights
 from i2i.training.options import RunOptions, TrainingOptions
-from i2i.training.step import ProcessGroup, TrainingStep, prepare, seed_step
+from i2i.training.step import ProcessGroup, TrainingStep, seed_step
 from i2i.training.trainer import Trainer
 
 pytestmark = pytest.mark.arithmetic
@@ -488,7 +489,7 @@ def test_compiled_discriminators_are_the_same() -> None:
         options = {"discriminator": "patchgan_16_spectral_multiscale2", "gan_mode": "relativistic", "r2_gamma": 1.0}
         algorithm = build(Pix2Pix, **options)
         training = TrainingOptions(compile=compiled)
-        prepare(algorithm, training, torch.device("cpu"))
+        prepare(algorithm.networks().values(), torch.device("cpu"), training.precision, training.compile)
         train_step, losses = TrainingStep(algorithm, training, ALONE), []
         for step in range(2):
             seed_step(0, step)
