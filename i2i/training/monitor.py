@@ -65,16 +65,17 @@ class SampleGrid:
     """Translates the same pictures again and again: held-out ones, or training pictures where none are held out."""
 
     def __init__(
-        self, algorithm: AnyAlgorithm, data: Datasets, device: torch.device, palettes: Palettes, skipped: Skipped
+        self, algorithm: AnyAlgorithm, data: Datasets, options: RunOptions, device: torch.device, skipped: Skipped
     ) -> None:
         self.algorithm, self.source, self.device = algorithm, data.validation or data.train, device
-        self.palettes, self.skipped = palettes, skipped
+        self.palettes, self.count, self.skipped = palettes_of(options), options.samples, skipped
 
-    def rows(self, networks: Mapping[str, nn.Module], count: int) -> list[Row]:
+    def rows(self, networks: Mapping[str, nn.Module], count: int | None = None) -> list[Row]:
         """The pictures of `Algorithm.pictures` for at most `count` inputs, spread evenly over the data set."""
         translators, found = for_testing(self.algorithm, networks), []
+        places = spread(len(self.source), count or self.count)
         with torch.inference_mode():
-            for pair in pairs(self.source, spread(len(self.source), count), self.device, self.skipped):
+            for pair in pairs(self.source, places, self.device, self.skipped):
                 torch.manual_seed(0)
                 pictures = self.algorithm.pictures(pair, translators)
                 found.append({name: self._in_colour(name, x[0].float().cpu()) for name, x in pictures.items()})
@@ -232,7 +233,7 @@ class Monitor:
         self.log = RunLog(folder.path, progress.total_images, quiet=not group.first)
         roots = {name: root for name in ("data", "paired_data") if (root := getattr(options, name))}
         self.skipped = SkippedImages(self.log, group, data.count, roots)
-        self.samples = SampleGrid(algorithm, data, group.device, palettes_of(options), self.report_skipped)
+        self.samples = SampleGrid(algorithm, data, options, group.device, self.report_skipped)
         self.health = HealthMonitor(algorithm, kinds, data.train, options, self.log, group)
 
     def started(self, validate_again: bool, notes: list[str], changes: Changes) -> None:
@@ -263,10 +264,6 @@ class Monitor:
         self.log.steps(lines)
         self.health.steps(lines)
         self.log.show(lines[-1])
-
-    def rows(self, networks: Mapping[str, nn.Module]) -> list[Row]:
-        """The rows of a sample grid."""
-        return self.samples.rows(networks, self.options.samples)
 
     def look(self, rows: list[Row], with_grid: bool, in_longer_run: bool) -> None:
         """Write a sample grid of these rows, if `with_grid`; look for what is wrong in them, unless a longer run would

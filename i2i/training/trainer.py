@@ -60,8 +60,8 @@ class Trainer:
             self._start()
             with contextlib.closing(self._batches()) as stream:  # workers end before the end of the run is reported
                 while not self.stop_reason and (batch := next(stream, None)):
-                    factor = self.validation.plateau.factor * self.progress.lr_factor
-                    epoch, lr = self.progress.epoch, self.options.lr * factor
+                    epoch = self.progress.epoch
+                    lr = self.options.lr * (self.validation.plateau.factor * self.progress.lr_factor)
                     self.train_step.set_learning_rate(lr)
                     try:
                         losses = self.train_step(self.prepared(batch), self.progress.step)
@@ -107,16 +107,9 @@ class Trainer:
 
     def _batches(self) -> Generator[ImagePair]:
         """The batches that are left."""
-        stream = batches(
-            self.data.train,
-            self.progress.images_seen,
-            self.progress.total_images,
-            batch_size(self.options),
-            self.options.workers,
-            rank=self.group.rank,
-            world_size=self.group.world_size,
-            pin_memory=self.group.device.type == "cuda",
-        )
+        seen, total, of_each = self.progress.images_seen, self.progress.total_images, batch_size(self.options)
+        place, pin_memory = (self.group.rank, self.group.world_size), self.group.device.type == "cuda"
+        stream = batches(self.data.train, seen, total, of_each, self.options.workers, *place, pin_memory)
         with self._saved_before_errors(), contextlib.closing(stream):
             for batch in stream:
                 if batch.skipped:
@@ -131,10 +124,9 @@ class Trainer:
     def _note(self, batch: ImagePair, losses: dict[str, Tensor], epoch: int, lr: float) -> None:
         """Keeps the step that was just made for `_flush`, and names pictures that could not be read."""
         facts = {"step": self.progress.step, "images": self.progress.images_seen, "epoch": epoch, "lr": lr}
+        self.waiting.append((facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses))
         if batch.skipped:
-            facts["damaged"] = list(batch.skipped)
             self.monitor.report_skipped(batch.skipped)
-        self.waiting.append((facts, losses))
 
     @contextlib.contextmanager
     def _saved_before_errors(self) -> Iterator[None]:
@@ -162,8 +154,10 @@ class Trainer:
         if self.progress.finished:
             self.validation.schedule_last()
             with_grid = True
-        if with_grid or step in EARLY_LOOKS:
-            self._look_at_samples(with_grid, in_longer_run)
+        if self.group.first and (with_grid or step in EARLY_LOOKS):
+            with self._saved_before_errors():
+                rows = self.monitor.samples.rows(self.checkpointer.networks())
+            self.monitor.look(rows, with_grid, in_longer_run)
         self._validate_if_due()
         self.save_due |= bool(save) or step % self.options.save_every == 0
         if stop:
@@ -171,13 +165,6 @@ class Trainer:
         # While steps are being skipped the state before them is the better one to go back to.
         if self.save_due and not float(self.train_step.bad_in_a_row):
             self._save()
-
-    def _look_at_samples(self, with_grid: bool, in_longer_run: bool) -> None:
-        """Translate the fixed pictures in the first process."""
-        if self.group.first:
-            with self._saved_before_errors():
-                rows = self.monitor.rows(self.checkpointer.networks())
-            self.monitor.look(rows, with_grid, in_longer_run)
 
     def _flush(self) -> None:
         self.flushed = time.monotonic()
