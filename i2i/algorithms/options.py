@@ -119,8 +119,19 @@ class NetworkOptions(DataOptions):
         """The augmentation of every image that a discriminator sees; None where all are seen as they are."""
         self.needs("instance_noise_steps", self.instance_noise > 0, "instance_noise")
         self.needs("ada_images", self.ada_target > 0, "ada_target")
-        always = DiffAugment(self.diffaugment)
-        ada = self._ada(always)
+        always, ada = DiffAugment(self.diffaugment), None
+        if self.ada_target:
+            if always.operations:
+                raise UsageError(
+                    f"ada_target = {self.ada_target}: ADA augments by itself; leave out diffaugment = "
+                    f"{self.diffaugment!r}"
+                )
+            if (boundary := self.gan_loss().decision_boundary) is None:
+                raise UsageError(
+                    f"ada_target = {self.ada_target}: with gan_mode = {self.gan_mode!r} only differences of logits "
+                    "count, and ADA goes by their signs; use another --gan-mode, or diffaugment"
+                )
+            ada = ADA(self.ada_target, self.ada_images, boundary)
         if not (always.operations or ada or self.instance_noise):
             return None
         return Augmentation(always, ada, self.instance_noise, self.instance_noise_steps)
@@ -173,20 +184,6 @@ class NetworkOptions(DataOptions):
         for name in _OF_THE_GAN_LOSS:
             if hasattr(self, name):  # the learning rate is the trainer's
                 self.needs(name, self.has_discriminator, "lambda_gan")
-
-    def _ada(self, always: DiffAugment) -> ADA | None:
-        if not self.ada_target:
-            return None
-        if always.operations:
-            raise UsageError(
-                f"ada_target = {self.ada_target}: ADA augments by itself; leave out diffaugment = {self.diffaugment!r}"
-            )
-        if (boundary := self.gan_loss().decision_boundary) is None:
-            raise UsageError(
-                f"ada_target = {self.ada_target}: with gan_mode = {self.gan_mode!r} only differences of logits count, "
-                "and ADA goes by their signs; use another --gan-mode, or diffaugment"
-            )
-        return ADA(self.ada_target, self.ada_images, boundary)
 
     def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
         if given := self.own.get("generator"):

@@ -159,8 +159,6 @@ def _check_tensors(step: int, state: dict[str, Any], train_step: TrainingStep) -
     """Raises `ModelError` for tensors of other names, shapes or kinds of number than this training has."""
     algorithm, saved = train_step.algorithm, state["training"]
     translators = algorithm.translators()
-    for name, network in algorithm.networks().items():
-        _check_alike(step, f"networks.{name}", state["networks"][name], network.state_dict())
     if averages := state["ema"]:
         _check_names(step, "ema", averages, ["updates", *translators])
         for name, network in translators.items():
@@ -189,23 +187,26 @@ def _check_moments(step: int, player: str, saved: Mapping[str, Any], parameters:
 
 
 def _check_names(step: int, what: str, saved: Iterable[str], own: Iterable[str]) -> None:
-    if different := sorted(map(str, set(saved) ^ set(own))):
+    if different := sorted(set(saved) ^ set(own)):
         raise _refused(step, f"{what}: {different[0]} is missing on one side")
 
 
 def _check_alike(step: int, what: str, saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> None:
-    """Raises `ModelError` unless `saved` has the names, the shapes and the kinds of number of `own`."""
-    _check_names(step, what, saved, own)
-    for name, tensor in own.items():
-        found = saved[name]
-        if _kind(found) != _kind(tensor):
-            raise _refused(step, f"{what}.{name}: {found.dtype}, not {tensor.dtype}")
-        if found.shape != tensor.shape:
-            raise _refused(step, f"{what}.{name}: {tuple(found.shape)}, not {tuple(tensor.shape)}")
+    if found := _differences(what, saved, own):
+        raise _refused(step, found[0])
 
 
-def _kind(tensor: Tensor) -> tuple[bool, bool]:
-    return tensor.is_floating_point(), tensor.dtype == torch.bool
+def _differences(what: str, saved: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> list[str]:
+    """The names, the shapes and the kinds of number in which `saved` differs from `own`."""
+    found = [f"{what}: {name} is missing on one side" for name in sorted(saved.keys() ^ own.keys())]
+    for name, was, now in ((name, saved[name], own[name]) for name in own if name in saved):
+        if was.shape != now.shape:
+            found.append(f"{what}.{name}: {tuple(was.shape)}, now {tuple(now.shape)}")
+        elif was.is_floating_point() != now.is_floating_point() or (was.dtype == torch.bool) != (
+            now.dtype == torch.bool
+        ):
+            found.append(f"{what}.{name}: {was.dtype}, now {now.dtype}")
+    return found
 
 
 def _refused(step: int, what: str) -> ModelError:
@@ -241,15 +242,8 @@ def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str) -
         if (was := before.get(network, {}).get(key)) != value
     ]
     differences += [f"{name} was trained too" for name in state["networks"] if name not in own_networks]
-    for name, net in own_networks.items():
-        saved = state["networks"].get(name, {})
-        own = net.state_dict()
-        differences += [f"{name}: {key} is missing on one side" for key in own.keys() ^ saved.keys()]
-        differences += [
-            f"{name}.{key}: {tuple(saved[key].shape)}, now {tuple(own[key].shape)}"
-            for key in own.keys() & saved.keys()
-            if saved[key].shape != own[key].shape
-        ]
+    for name, network in own_networks.items():
+        differences += _differences(name, state["networks"].get(name, {}), network.state_dict())
     if differences:
         more = f" and {len(differences) - 10} more" if len(differences) > 10 else ""
         raise ModelError(
