@@ -26,7 +26,7 @@ OURS = [
         "tools.datasets.fetch",
         "evaluation.evaluate",
         "tools.report.report",
-        "losses.perceptual",
+        "losses.content",
         "training.launch",
         "training.estimate",
         "folders.batch",
