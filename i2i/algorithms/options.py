@@ -119,7 +119,8 @@ class NetworkOptions(DataOptions):
         """The augmentation of every image that a discriminator sees; None where all are seen as they are."""
         self.needs("instance_noise_steps", self.instance_noise > 0, "instance_noise")
         self.needs("ada_images", self.ada_target > 0, "ada_target")
-        always, ada = DiffAugment(self.diffaugment), None
+        always = DiffAugment(self.diffaugment)
+        ada: ADA | None = None
         if self.ada_target:
             if always.operations:
                 raise UsageError(

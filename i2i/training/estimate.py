@@ -146,7 +146,8 @@ def resolve_batch_size(algorithm: type[AnyAlgorithm], options: RunOptions, measu
         return replace(options, batch_size=read_options(options.run / RUN_CONFIG).get("batch_size", 1))
     if place().world_size > 1:
         raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
-    device, room = choose_device(options.device), None
+    device = choose_device(options.device)
+    room: int | None = None
     if device.type != "mps":
         room = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else machine.available_memory()
     if room is None:
@@ -241,7 +242,7 @@ def _train(trainer: "Trainer", steps: int, limit: float) -> tuple[list[float], l
     cuda, size = device.type == "cuda", batch_size(options)
     warm_up = ROOM_FOR_CUDA if cuda else 1
     count = warm_up + steps
-    took, waited, shape, extra = [], [], [], 0
+    took, waited, shape, extra = list[float](), list[float](), list[int](), 0
     stream = batches(trainer.data.train, 0, count * size, size, options.workers, pin_memory=cuda)
     with contextlib.closing(stream):
         for step in range(count):

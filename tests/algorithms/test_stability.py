@@ -456,8 +456,8 @@ def test_a_resumed_run_adapts_as_one_that_never_stopped(tmp_path: Path, monkeypa
     straight = run(build(CycleGAN, **options), "straight", 9)
     run(build(CycleGAN, **options), "run", 6)
     resumed = run(build(CycleGAN, **options), "run", 9)
-    assert torch.equal(straight.augmentation.ada.adapted, resumed.augmentation.ada.adapted)  # type: ignore[attr-defined]
-    assert bool((straight.augmentation.ada.adapted > 0).all())  # type: ignore[attr-defined]
+    assert torch.equal(straight.augmentation.ada.adapted, resumed.augmentation.ada.adapted)  # type: ignore[union-attr]
+    assert bool((straight.augmentation.ada.adapted > 0).all())  # type: ignore[union-attr]
     for name, network in straight.networks().items():
         for key, value in network.state_dict().items():
             assert torch.equal(value, resumed.networks()[name].state_dict()[key]), f"{name}.{key}"
