@@ -100,7 +100,7 @@ def recolour(images: Tensor, brightness: Tensor, saturation: Tensor, contrast: T
 
 def draw_shifts(count: int, height: int, width: int) -> list[Place]:
     """(down, right) in whole pixels for each picture, each way up to an eighth of its size."""
-    return list(zip(*(_integers(-reach, reach, count) for reach in map(_eighth, (height, width))), strict=True))
+    return list(zip(*(_integers(-reach, reach, count) for reach in ((height + 4) // 8, (width + 4) // 8)), strict=True))
 
 
 def translate(images: Tensor, shifts: Sequence[Place]) -> Tensor:
@@ -140,10 +140,6 @@ def _per_picture(values: Tensor, images: Tensor) -> Tensor:
 
 def _integers(least: int, most: int, count: int) -> list[int]:
     return torch.randint(least, most + 1, (count,)).tolist()
-
-
-def _eighth(size: int) -> int:
-    return (size + 4) // 8
 
 
 def _half(size: int) -> int:

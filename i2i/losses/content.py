@@ -98,7 +98,7 @@ class Perceptual:
 class Content:
     """Σₖ (1 - cos(Fₖ(x), Fₖ(G(x)))) + ¼ |ℓ(x) - ℓ(G(x))|, the mean over places and pictures, a scalar from 0 up.
 
-    F are features at strides 8 and 16 of a pretrained network (`pretrained.feature_network`): they tell which things a
+    F are features at strides 8 and 16 of a pretrained network (`feature_network`): they tell which things a
     picture shows, and where. ℓ is the luminance at a quarter of the size, without the picture's mean and contrast: it
     tells light from dark.
 

@@ -55,10 +55,7 @@ class DCGANConfig:
         """Height and width of its images."""
         return self.size
 
-    @property
-    def minimum_size(self) -> int:
-        """Height and width of its images."""
-        return self.size
+    minimum_size = size_multiple
 
     def build(self) -> "DCGANGenerator":
         return DCGANGenerator(self)

@@ -100,20 +100,14 @@ class PixelGANConfig:
     """A discriminator of single pixels (a 1×1 "PatchGAN")."""
 
     kind: ClassVar[str] = "pixelgan"
+    receptive_field: ClassVar[int] = 1
+    minimum_size: ClassVar[int] = 1
 
     in_channels: Annotated[int, Interval(ge=1, le=512)] = 3
     width: Annotated[int, Interval(ge=1, le=512)] = 64
     norm: Norm = "instance"
     bias: bool | None = None
     """Biases of convolutions after the first. Default: yes, unless the norm is batch norm."""
-
-    @property
-    def receptive_field(self) -> int:
-        return 1
-
-    @property
-    def minimum_size(self) -> int:
-        return 1
 
     def build(self) -> "PixelGAN":
         return PixelGAN(self)

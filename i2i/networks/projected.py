@@ -213,16 +213,11 @@ class ProjectedConfig:
     norm: Literal["spectral"] = "spectral"
     bias: bool | None = None
     features: str = EFFICIENTNET
-    """`efficientnet`, or a file with the weights of a VGG: see `pretrained.feature_network`."""
+    """`efficientnet`, or a file with the weights of a VGG: see `feature_network`."""
     projection_seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """Seed of the random projections."""
     patchgan_layers: Annotated[int, Interval(ge=0, le=8)] = 0
     """Layers of an additional PatchGAN; 0 is none."""
-
-    @property
-    def receptive_field(self) -> int:
-        """The stride of the coarsest logits in pixels; the receptive field of a feature has no sharp border."""
-        return 32
 
     @property
     def minimum_size(self) -> int:

@@ -65,6 +65,10 @@ class ResnetConfig:
     """A residual generator with `width` channels at full resolution (the reference's `ngf`)."""
 
     kind: ClassVar[str] = "resnet"
+    size_multiple: ClassVar[int] = 4
+    """Height and width must be multiples of this."""
+    minimum_size: ClassVar[int] = 8
+    """The smallest height and width: at a quarter of the size, reflection needs two pixels."""
 
     in_channels: Annotated[int, Interval(ge=1, le=256)] = 3
     out_channels: Annotated[int, Interval(ge=1, le=256)] = 3
@@ -100,16 +104,6 @@ class ResnetConfig:
     def first_block(self) -> int:
         """The number of the first residual block among the layers (see `ResnetGenerator.layers`)."""
         return 4 + 2 * self.halving_layers
-
-    @property
-    def size_multiple(self) -> int:
-        """Height and width must be multiples of this."""
-        return 4
-
-    @property
-    def minimum_size(self) -> int:
-        """The smallest height and width: at a quarter of the size, reflection needs two pixels."""
-        return 8
 
     def build(self) -> "ResnetGenerator":
         return ResnetGenerator(self)

@@ -48,10 +48,7 @@ class UNetConfig:
         """Height and width must be multiples of this: 2 to the depth."""
         return 1 << self.depth
 
-    @property
-    def minimum_size(self) -> int:
-        """The smallest height and width."""
-        return 1 << self.depth
+    minimum_size = size_multiple
 
     def build(self) -> "UNetGenerator":
         return UNetGenerator(self)
