@@ -2,7 +2,6 @@
 2018, arXiv:1711.11585, Sec. 3.3; Johnson, Alahi, Fei-Fei 2016, arXiv:1603.08155, Sec. 3.2; Park et al. 2020); and those
 that any generator may take beside those of its paper: against another structure, flicker, and grids."""
 
-# MOVED
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal

@@ -34,9 +34,6 @@ from i2i.networks import blocks
 from i2i.networks.blocks import SpectralConv2d
 from i2i.networks.patchgan import PatchGANConfig
 
-# MOVED
-
-
 EFFICIENTNET = "efficientnet"
 STRIDES = (4, 8, 16, 32)
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in [0, 1]

@@ -50,9 +50,6 @@ from i2i.networks.blocks import (
     padding_mode,
 )
 
-# MOVED
-
-
 _UPSAMPLINGS: dict[str, Callable[[int], nn.Module]] = {
     "antialiased": BlurUpsample,
     "resize": BilinearUpsample,
