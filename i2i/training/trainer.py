@@ -26,8 +26,7 @@ from i2i.training.run_folder import RunFolder, put_run
 from i2i.training.step import ProcessGroup, Progress, TrainingStep, seed_step
 from i2i.training.validation import HeldOut, Validation
 
-FLUSH_SECONDS = 2.0
-"""Losses stay on the device for at most so long."""
+FLUSH_SECONDS = 2.0  # that losses stay on the device for at most
 
 
 class Trainer:
