@@ -295,6 +295,7 @@ def test_r1_is_on_by_default_in_one_gan_mode(mode: Any, asked: Any, weight: floa
 
 def test_noise_falls_to_nothing() -> None:
     augment = NetworkOptions(instance_noise=0.2, instance_noise_steps=1000).augmentation()
+    assert augment
     x = torch.zeros(16, 3, 64, 64)
     for step, deviation in ((0, 0.2), (250, 0.15), (999, 0.0002)):
         shown = augment(x, step)
@@ -305,6 +306,7 @@ def test_noise_falls_to_nothing() -> None:
 
 def test_noise_leaves_a_condition_alone() -> None:
     augment = NetworkOptions(instance_noise=0.2).augmentation()
+    assert augment
     shown = augment(images(), 0, condition=images(channels=2, seed=2))
     assert torch.equal(shown[:, :2], images(channels=2, seed=2))
     assert bool((shown[:, 2:] != images()).any(dim=(2, 3)).all())
