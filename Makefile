@@ -25,7 +25,7 @@ test: $(READY)
 
 # but what trains, starts processes or plays a server
 LONG := training browser evaluation tools commands/test_installation* commands/test_train* commands/test_datasets* \
-	commands/test_translate* data/test_loader* folders/test_promises_* folders/test_batch* folders/test_many* \
+	commands/test_translate* data/test_pair* folders/test_promises_* folders/test_batch* folders/test_many* \
 	folders/test_million* folders/test_parts* folders/test_clusters* folders/test_staging* folders/test_stores* \
 	folders/test_alone* films/test_video* inference/test_loaded_model* inference/test_bundled* inference/test_sample* \
 	inference/test_transform* inference/test_forks* models/test_styles* models/test_hub* models/test_published* \
