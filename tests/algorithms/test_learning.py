@@ -32,29 +32,33 @@ def test_pix2pix_learns_to_render_label_maps(tmp_path: Path) -> None:
     assert not health_issues(tmp_path / "80")
 
 
-def test_cyclegan_finds_the_true_map(tmp_path: Path) -> None:
-    """After 120 steps its translation is at most 0.4 times as far from the truth as the input itself, and at
-    most 0.25 times as far as an untrained network's, in both directions."""
+@pytest.mark.parametrize(
+    ("width", "steps", "of_input", "of_untrained"),
+    [(8, 50, 0.65, 0.5), pytest.param(16, 120, 0.4, 0.25, marks=pytest.mark.slow)],
+)
+def test_cyclegan_finds_the_true_map(
+    width: int, steps: int, of_input: float, of_untrained: float, tmp_path: Path
+) -> None:
+    """In both directions its translation is so many times as far from the truth as the input itself at most (0.37 to
+    0.54 with three seeds after 50 steps, 0.25 and 0.34 after 120), and as an untrained network's."""
     held_out = ToyUnpaired(size=32, train=False)
     day = torch.stack([held_out[t].a for t in range(24)])
     dusk = true_map(day)
 
     def distances(steps: int) -> dict[str, float]:
         run = tmp_path / str(steps)
-        options = CycleGANRun(
-            run=run, generator="resnet_1blocks", max_steps=steps, n_epochs=1, n_epochs_decay=1, lr=4e-3, **TOY
-        )
-        train(CycleGAN, options)
+        given = TOY | {"generator": "resnet_1blocks", "ngf": width, "ndf": width, "lr": 4e-3}
+        train(CycleGAN, CycleGANRun(run=run, max_steps=steps, n_epochs=1, n_epochs_decay=1, **given))
         return {
             "a2b": l1(translated(run, day, "a2b"), dusk).mean().item(),
             "b2a": l1(translated(run, dusk, "b2a"), day).mean().item(),
         }
 
-    identity, untrained, trained = l1(day, dusk).mean().item(), distances(1), distances(120)
+    identity, untrained, trained = l1(day, dusk).mean().item(), distances(1), distances(steps)
     for direction, distance in trained.items():
-        assert distance < 0.4 * identity, direction
-        assert distance < 0.25 * untrained[direction], direction
-    assert not health_issues(tmp_path / "120")
+        assert distance < of_input * identity, direction
+        assert distance < of_untrained * untrained[direction], direction
+    assert not health_issues(tmp_path / str(steps))
 
 
 @pytest.mark.slow
