@@ -25,7 +25,7 @@ OURS = [
     for name in (
         "tools.datasets.fetch",
         "evaluation.evaluate",
-        "tools.report.report",
+        "tools.report",
         "losses.content",
         "training.launch",
         "training.estimate",

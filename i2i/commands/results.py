@@ -115,7 +115,7 @@ def report(options: ReportCommand) -> None:
         raise UsageError(f"-o {options.out}: expected the name of an HTML file")
     if options.direction is not None and options.pictures is None:
         raise UsageError("--direction chooses the model for --pictures, and there is none")
-    from i2i.tools.report.report import write_report
+    from i2i.tools.report import write_report
 
     written = write_report(
         options.folder, options.out, pictures=options.pictures, direction=options.direction, device=options.device

@@ -4,6 +4,7 @@ A contact sheet has pictures that belong together side by side, their name below
 """
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -19,8 +20,8 @@ from i2i.errors import ImageError, InputError, OutputError, UsageError
 from i2i.files import atomic_write
 from i2i.images import SUFFIXES, WRITTEN, Picture, Pixels, encode, read
 from i2i.terminal import printable
-from i2i.tools.report.markup import build, escape
-from i2i.tools.report.pictures import DRAG, EmbeddedPicture, Pair, comparisons, embed, evenly, in_colour
+from i2i.tools.markup import build, escape
+from i2i.tools.pictures import DRAG, EmbeddedPicture, Pair, comparisons, embed, evenly, in_colour
 from i2i.urls import real
 
 MARK = b"<!doctype html>\n<!-- i2i compare -->\n"
@@ -97,11 +98,10 @@ def match(inputs: Sequence[Path], out: Path) -> Comparison:
         there = [partner for other in others if (partner := other.partner(name)) is not None]
         partners.update(there)
         if len(there) == len(others):
-            rows.append((name, (path, *there)))
+            rows.append((name.as_posix(), (path, *there)))
         lonely += [f"{path} has no partner in {other.folder}" for other in others if other.partner(name) is None]
-    for other in others:
-        alone = [path for path in other.files.values() if path not in partners]
-        lonely += [f"{path} has no partner in {first.folder}" for path in alone]
+    alone = [path for other in others for path in other.files.values() if path not in partners]
+    lonely += [f"{path} has no partner in {first.folder}" for path in alone]
     if not rows:
         raise InputError(f"no picture in {printable(first.folder)} has the name of one in the others:", *lonely[:10])
     return Comparison(_names(folders), rows, first_lines(lonely))
@@ -115,22 +115,17 @@ class _Side:
         inner = [other for other in map(real, others) if other.is_relative_to(real(folder))]
         paths = [p for p in find_images(folder) if not any(real(p).is_relative_to(other) for other in inner)]
         if not paths:
-            raise InputError(
-                f"{printable(folder)}: no pictures in this folder (looked for {', '.join(sorted(SUFFIXES))})"
-            )
-        self.files = {path.relative_to(folder).as_posix(): path for path in paths}
-        self._by_stem: dict[str, list[Path]] = {}
+            looked = f"looked for {', '.join(sorted(SUFFIXES))}"
+            raise InputError(f"{printable(folder)}: no pictures in this folder ({looked})")
+        self.files = {path.relative_to(folder): path for path in paths}
+        self._by_stem: defaultdict[Path, list[Path]] = defaultdict(list)
         for name, path in self.files.items():
-            self._by_stem.setdefault(_stem(name), []).append(path)
+            self._by_stem[name.with_suffix("")].append(path)
 
-    def partner(self, name: str) -> Path | None:
+    def partner(self, name: Path) -> Path | None:
         """The picture of that name here; of another suffix if there is one alone."""
-        alike = self._by_stem.get(_stem(name), [])
+        alike = self._by_stem.get(name.with_suffix(""), [])
         return self.files.get(name) or (alike[0] if len(alike) == 1 else None)
-
-
-def _stem(name: str) -> str:
-    return Path(name).with_suffix("").as_posix()
 
 
 def _names(paths: Sequence[Path]) -> tuple[str, ...]:
@@ -159,12 +154,15 @@ def _readable(found: Comparison, made: Callable[[Picture, str], T]) -> Iterator[
 
 def _sheet(found: Comparison, suffix: str) -> bytes:
     rows = [Row(name, parts) for name, parts in _readable(found, lambda picture, _: thumbnail(in_colour(picture)))]
-    format = WRITTEN[suffix]
-    return encode(replace(Picture(draw(found.names, rows)), format=format), format)
+    return encode(replace(Picture(draw(found.names, rows)), format=WRITTEN[suffix]), WRITTEN[suffix])
 
 
 def _page(found: Comparison) -> bytes:
-    shown = [(name, _pairs(found.names, name, parts)) for name, parts in _readable(found, _embedded)]
+    """The page: the first picture of each row with each of the others."""
+    shown = []
+    for name, (first, *others) in _readable(found, _embedded):
+        titles = [name] if len(others) == 1 else found.names[1:]
+        shown.append((name, [Pair(first, other, title) for other, title in zip(others, titles, strict=True)]))
     before, *after = map(escape, found.names)
     remark = f"{DRAG} Left of the line: {before}; right of it: {' or '.join(after)}."
     if len(after) == 1:
@@ -179,13 +177,6 @@ def _page(found: Comparison) -> bytes:
 
 def _embedded(picture: Picture, label: str) -> EmbeddedPicture:
     return embed(in_colour(picture), label, picture.icc if picture.pixels.shape[2] == 3 else None)
-
-
-def _pairs(names: Sequence[str], name: str, pictures: Sequence[EmbeddedPicture]) -> list[Pair]:
-    """The first picture with each of the others."""
-    before, *others = pictures
-    titles = [name] if len(others) == 1 else names[1:]
-    return [Pair(before, after, title) for after, title in zip(others, titles, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -211,9 +202,8 @@ def draw(names: Sequence[str], rows: Sequence[Row]) -> Pixels:
     width, height = _size(rows)
     lines = _lines(rows, width, height)
     heights = [_line_height(line, width, height) for line in lines]
-    sheet = Image.new(
-        "RGB", (width, 2 * _MARGIN + _TITLE + sum(h + _CAPTION + _SPACE for h in heights) - _SPACE), _PAPER
-    )
+    down = 2 * _MARGIN + _TITLE - _SPACE + sum(high + _CAPTION + _SPACE for high in heights)
+    sheet = Image.new("RGB", (width, down), _PAPER)
     _text(sheet, "   |   ".join(names), _MARGIN, _MARGIN - 6, width - 2 * _MARGIN, 28, _INK)
     top = _MARGIN + _TITLE
     for line, high in zip(lines, heights, strict=True):
@@ -234,21 +224,17 @@ def _size(rows: Sequence[Row]) -> tuple[int, int]:
 
 def _lines(rows: Sequence[Row], width: int, height: int) -> list[list[Row]]:
     """Rows that stand beside each other, divided so that the heights of the lines are as near to `height` as can be."""
-    best: list[tuple[float, int]] = [(0.0, 0)]  # of the first i rows: what their lines cost, and where the last begins
+
+    def off(line: Sequence[Row]) -> float:
+        """How far the height of a line is from the usual one, as a ratio that counts both ways alike."""
+        return math.log(_line_height(line, width, height) / height) ** 2
+
+    best: list[tuple[float, list[list[Row]]]] = [(0.0, [])]  # of the first i rows: what their lines cost, and these
     for end in range(1, len(rows) + 1):
         starts = range(max(0, end - _MOST_IN_A_LINE), end)
-        best.append(min((best[i][0] + _off(rows[i:end], width, height), i) for i in starts))
-    lines: list[list[Row]] = []
-    end = len(rows)
-    while end:
-        lines.insert(0, list(rows[best[end][1] : end]))
-        end = best[end][1]
-    return lines
-
-
-def _off(line: Sequence[Row], width: int, height: int) -> float:
-    """How far the height of a line is from the usual one, as a ratio that counts both ways alike."""
-    return math.log(_line_height(line, width, height) / height) ** 2
+        cost, start = min((best[i][0] + off(rows[i:end]), i) for i in starts)
+        best.append((cost, [*best[start][1], list(rows[start:end])]))
+    return best[-1][1]
 
 
 def _line_height(line: Sequence[Row], width: int, height: int) -> int:

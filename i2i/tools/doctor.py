@@ -125,29 +125,28 @@ def styles(found: Sequence[Style]) -> list[Finding]:
     usable = [style for style in found if style.path is not None and not style.problem]
     lines = []
     for source in ("bundled", "installed", "run", "catalogue"):
-        names = dict.fromkeys(style.name for style in usable if style.source == source)
-        if names:
+        if names := dict.fromkeys(style.name for style in usable if style.source == source):
             lines.append(Finding("styles", source, "ok", ", ".join(names)))
-    if not any(line.name == "bundled" for line in lines):
-        lines.append(Finding("styles", "bundled", "wrong", "none is here", "install i2i again"))
-    damaged = [style for style in found if style.problem]
-    return lines + [
-        Finding("styles", style.name, "wrong", style.problem, f"remove or replace {style.path}") for style in damaged
-    ]
+        elif source == "bundled":
+            lines.append(Finding("styles", source, "wrong", "none is here", "install i2i again"))
+    for style in (style for style in found if style.problem):
+        lines.append(Finding("styles", style.name, "wrong", style.problem, f"remove or replace {style.path}"))
+    return lines
 
 
 def versions(installed: Mapping[str, str], answers: Mapping[str, Answer]) -> list[Finding]:
     """i2i, Python, and the packages that are always needed."""
     system = f"{platform.system()} {platform.release()}, {platform.machine()}"
     found = [Finding("versions", "i2i", "ok", f"{__version__} with Python {platform.python_version()} on {system}")]
-    needs, right, wrong = _required(), [], []
+    needs, right = _required(), []
     for name in CORE:
         text, status = _state(name, installed[name], answers, needs)
         if status == "ok":
             right.append(f"{name} {installed[name]}")
         else:
-            wrong.append(Finding("versions", name, "wrong", text, f"pip install --upgrade {_asked(name, needs)}"))
-    return [*found, Finding("versions", "packages", "ok", ", ".join(right)), *wrong]
+            asked = f"'{name}>={needs[name]}'" if name in needs else name
+            found.append(Finding("versions", name, "wrong", text, f"pip install --upgrade {asked}"))
+    return [found[0], Finding("versions", "packages", "ok", ", ".join(right)), *found[1:]]
 
 
 def extras(installed: Mapping[str, str], answers: Mapping[str, Answer]) -> list[Finding]:
@@ -211,22 +210,14 @@ def arithmetic(answers: Mapping[str, Answer]) -> list[Finding]:
 
 
 def _judged(found: Difference) -> Finding:
-    name = f"{found.name}, {found.precision}"
-    if found.problem:
-        return Finding("arithmetic", name, "wrong", found.problem, _other_device(found))
-    text = f"{found.largest:.2g} levels at most, {found.mean:.2g} on average"
-    largest, mean = LEVELS[found.precision]
-    if found.largest <= largest and found.mean <= mean:
-        return Finding("arithmetic", name, "ok", text)
-    return Finding(
-        "arithmetic", name, "wrong", f"{text}; rounding explains {largest:g} and {mean:g}", _other_device(found)
-    )
-
-
-def _other_device(found: Difference) -> str:
-    if found.precision != "fp32":
-        return "use --precision fp32, and please report it"
-    return "use another --device or --runtime, and please report it"
+    name, (largest, mean) = f"{found.name}, {found.precision}", LEVELS[found.precision]
+    text = found.problem or f"{found.largest:.2g} levels at most, {found.mean:.2g} on average"
+    if not found.problem:
+        if found.largest <= largest and found.mean <= mean:
+            return Finding("arithmetic", name, "ok", text)
+        text += f"; rounding explains {largest:g} and {mean:g}"
+    way = "another --device or --runtime" if found.precision == "fp32" else "--precision fp32"
+    return Finding("arithmetic", name, "wrong", text, f"use {way}, and please report it")
 
 
 def _version(name: str) -> str:
@@ -243,10 +234,6 @@ def _required() -> dict[str, str]:
         found = (re.match(r"([\w.-]+)(?:\[.*?\])?[^;]*?>=\s*([\d.]+)", line) for line in lines)
         return {match[1].lower(): match[2] for match in found if match}
     return {}
-
-
-def _asked(name: str, needs: Mapping[str, str]) -> str:
-    return f"'{name}>={needs[name]}'" if name in needs else name
 
 
 def _numbers(version: str) -> tuple[int, ...]:

@@ -9,11 +9,12 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
-from threading import Event, Timer
+from threading import Timer
 from typing import TYPE_CHECKING, Any
 
 from i2i.machine import has_bf16
@@ -71,13 +72,7 @@ def _child(left: list[str]) -> Generator[tuple[str, Answer], None, str]:
     """The answers of one child, whose trials leave the list; and how it ended."""
     command = [sys.executable, "-c", _CHILD.format(path=sys.path), *left]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as child:
-        is_late = Event()
-
-        def give_up() -> None:
-            is_late.set()
-            child.kill()
-
-        timer = Timer(SECONDS, give_up)
+        timer, end = Timer(SECONDS, child.kill), time.monotonic() + SECONDS
         timer.start()
         try:
             for line in child.stdout or ():
@@ -88,7 +83,7 @@ def _child(left: list[str]) -> Generator[tuple[str, Answer], None, str]:
             raise
         finally:
             timer.cancel()
-    if is_late.is_set():
+    if time.monotonic() >= end:
         return f"no answer within {SECONDS:g} s"
     if child.returncode < 0:
         return f"ends the process ({signal.Signals(-child.returncode).name})"
@@ -150,25 +145,27 @@ def _plain() -> Iterator[Difference]:
 
 
 def _on_cpu(runtime: "Chosen", name: str) -> Iterator[Difference]:
-    return _tried(name, "cpu", runtime, "fp32", "bf16" if has_bf16() and runtime != "onnx" else None)
+    return _tried(name, "cpu", runtime, ["fp32", "bf16"] if has_bf16() and runtime != "onnx" else ["fp32"])
 
 
 def _cuda() -> Iterator[Difference]:
     import torch
 
     for number in range(torch.cuda.device_count()):
-        bf16: Precision | None = "bf16" if torch.cuda.is_bf16_supported() else None
-        yield from _tried(f"cuda:{number}", f"cuda:{number}", "torch", "fp32", bf16, "fp16")
+        yield from _on_gpu(f"cuda:{number}", torch.cuda.is_bf16_supported())
 
 
 def _mps() -> Iterator[Difference]:
     import torch
 
-    bf16: Precision | None = "bf16" if torch.backends.mps.is_macos_or_newer(14, 0) else None
-    return _tried("mps", "mps", "torch", "fp32", bf16, "fp16")
+    return _on_gpu("mps", torch.backends.mps.is_macos_or_newer(14, 0))
 
 
-def _tried(name: str, device: str, runtime: "Chosen", *precisions: "Precision | None") -> Iterator[Difference]:
+def _on_gpu(device: str, bf16: bool) -> Iterator[Difference]:
+    return _tried(device, device, "torch", ["fp32", "bf16", "fp16"] if bf16 else ["fp32", "fp16"])
+
+
+def _tried(name: str, device: str, runtime: "Chosen", precisions: "list[Precision]") -> Iterator[Difference]:
     """The network as a translation on that device computes it, in each precision."""
     from i2i.device import choose_device
     from i2i.inference.options import ModelOptions
@@ -176,8 +173,6 @@ def _tried(name: str, device: str, runtime: "Chosen", *precisions: "Precision | 
 
     network, info, batch, reference = _sample()
     for precision in precisions:
-        if precision is None:
-            continue
         options = ModelOptions(device=device, runtime=runtime, precision=precision)
         try:
             loaded = load_network(network, info, choose_device(device), options, runtime, precision)

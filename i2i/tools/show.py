@@ -25,7 +25,7 @@ from i2i.errors import ImageError
 from i2i.files import write_all
 from i2i.images import Picture, Pixels, encode, read
 from i2i.terminal import printable
-from i2i.tools.report.pictures import in_colour
+from i2i.tools.pictures import in_colour
 
 Protocol = Literal["kitty", "iterm", "sixel"]
 

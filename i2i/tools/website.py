@@ -63,7 +63,8 @@ def read_runtime(folder: Path | None) -> WebRuntime:
 
     By default it is sought in the current folder. Raises `UsageError` if it is not there, or not whole.
     """
-    dist = _dist(folder or Path())
+    places = [(folder or Path()) / place for place in ("", "dist", INSTALLED)]
+    dist = next((place for place in places if any((place / name).is_file() for name in FILES)), None)
     if dist is None:
         where = "the current folder" if folder is None else f"--web-runtime {folder}"
         raise UsageError(
@@ -78,20 +79,14 @@ def read_runtime(folder: Path | None) -> WebRuntime:
     return WebRuntime(version, files | {"LICENSE.txt": licence.encode()})
 
 
-def _dist(folder: Path) -> Path | None:
-    """The first of the places that has any of the files."""
-    places = (folder, folder / "dist", folder / INSTALLED)
-    return next((place for place in places if any((place / name).is_file() for name in FILES)), None)
-
-
 def _content(path: Path) -> bytes:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise UsageError(f"{path}: more than {_MOST_BYTES >> 20} MB; expected a file of onnxruntime-web")
         data = path.read_bytes()
     except OSError as error:
-        hint = "onnxruntime-web 1.20 or newer has it"
-        raise UsageError(f"{path}: cannot be read: {error.strerror}; {hint}") from None
+        reason = f"cannot be read: {error.strerror}; onnxruntime-web 1.20 or newer has it"
+        raise UsageError(f"{path}: {reason}") from None
     if not data or not data.startswith(_BEGINNINGS[path.suffix]):
         raise UsageError(f"{path}: damaged, or no file of onnxruntime-web; install it again")
     return data
@@ -229,7 +224,16 @@ def _completed(files: dict[str, bytes], styles: list[dict[str, Any]], title: str
     """The files with those that follow from them: the page, its manifest, the index, the worker that keeps all."""
     filled = {"policy": POLICY, "title": html.escape(title), "version": html.escape(__version__)}
     page = Template((SOURCES / "index.html").read_text(encoding="utf-8")).substitute(filled).encode()
-    files = {"index.html": page, "manifest.webmanifest": _json(_manifest(title)), **files}
+    manifest = {
+        "name": title,
+        "short_name": title if len(title) <= 12 else "i2i",
+        "start_url": "./",
+        "display": "standalone",
+        "background_color": "#fcfcfa",
+        "theme_color": "#1f6097",
+        "icons": [{"src": "icon.png", "sizes": "512x512", "type": "image/png"}],
+    }
+    files = {"index.html": page, "manifest.webmanifest": _json(manifest), **files}
     files[INDEX] = _json(
         {
             "made_by": _MADE_BY,
@@ -247,18 +251,6 @@ def _completed(files: dict[str, bytes], styles: list[dict[str, Any]], title: str
     return files | {WORKER: worker.encode()}
 
 
-def _manifest(title: str) -> dict[str, Any]:
-    return {
-        "name": title,
-        "short_name": title if len(title) <= 12 else "i2i",
-        "start_url": "./",
-        "display": "standalone",
-        "background_color": "#fcfcfa",
-        "theme_color": "#1f6097",
-        "icons": [{"src": "icon.png", "sizes": "512x512", "type": "image/png"}],
-    }
-
-
 def _json(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, indent=1) + "\n").encode()
 
@@ -268,34 +260,31 @@ def _sha256(data: bytes) -> str:
 
 
 def _place(out: Path, files: Mapping[str, bytes], replace: bool) -> None:
-    """The files in a folder beside `out`, which then takes its place."""
+    """The files in a folder beside `out`, which then takes its place.
+
+    An earlier one is set aside first, and comes back if that fails.
+    """
     temporary = out.with_name(f".i2i-{secrets.token_hex(8)}.part")
+    aside = out.with_name(f"{temporary.name}.old")
     try:
         make_folders(out.parent)
         for name, data in files.items():
             make_folders((temporary / name).parent)
             atomic_write(temporary / name, partial(shutil.copyfileobj, io.BytesIO(data)))
-        _exchange(temporary, out, replace)
+        with contextlib.suppress(OSError):
+            out.rmdir()  # one that is empty
+        if is_there := os.path.lexists(out):
+            if not replace:
+                raise appeared(out)
+            out.rename(aside)
+        try:
+            temporary.rename(out)
+        except OSError:
+            if is_there:
+                aside.rename(out)
+            raise
+        shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise refused(out, error) from None
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _exchange(temporary: Path, out: Path, replace: bool) -> None:
-    """Gives the finished folder its name. An earlier one is set aside first, and comes back if that fails."""
-    with contextlib.suppress(OSError):
-        out.rmdir()  # one that is empty
-    if not os.path.lexists(out):
-        temporary.rename(out)
-        return
-    if not replace:
-        raise appeared(out)
-    aside = out.with_name(f"{temporary.name}.old")
-    out.rename(aside)
-    try:
-        temporary.rename(out)
-    except OSError:
-        aside.rename(out)
-        raise
-    shutil.rmtree(aside, ignore_errors=True)

@@ -362,7 +362,7 @@ def test_a_grid_of_two_columns_is_folded() -> None:
 
 
 def test_its_run_can_be_looked_at(tmp_path: Path) -> None:
-    from i2i.tools.report.report import write_report
+    from i2i.tools.report import write_report
 
     train(GAN, GANRun(run=tmp_path / "run", max_steps=2, validate_every=1, **SMALL))
     written = write_report(tmp_path / "run", None)

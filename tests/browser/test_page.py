@@ -13,7 +13,7 @@ from run_folders import COLUMNS, ROWS, step_line, usual_run, write_run
 
 from i2i.images import Picture, read, write
 from i2i.tools.compare import write_comparison
-from i2i.tools.report.report import write_report
+from i2i.tools.report import write_report
 
 MISSING = missing()
 

@@ -21,7 +21,7 @@ from i2i.evaluation.result import Evaluation, Measure, Row, table
 from i2i.evaluation.sliced_wasserstein import swd
 from i2i.evaluation.training_log import Validation
 from i2i.inference.translator import load_translator
-from i2i.tools.report.report import write_report
+from i2i.tools.report import write_report
 
 FAST = ("--seeds", 0)
 

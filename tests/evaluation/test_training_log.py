@@ -20,7 +20,7 @@ from i2i.data.pair import ImagePair
 from i2i.data.transforms import Transform
 from i2i.evaluation import training_log as protocol
 from i2i.evaluation.training_log import Validation, best_steps, read_log, run_options, validation_protocol
-from i2i.tools.report.report import write_report
+from i2i.tools.report import write_report
 from i2i.training import validation
 from i2i.training.options import RunOptions
 

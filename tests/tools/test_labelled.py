@@ -21,8 +21,7 @@ from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
-from i2i.tools.labelled import voc as voc_layout
-from i2i.tools.labelled import yolo as yolo_layout
+from i2i.tools.labelled import by_picture
 from i2i.tools.labelled.augment import augment_folder
 
 WIDTH, HEIGHT = 20, 16
@@ -599,18 +598,18 @@ def test_xml_as_it_is_written_elsewhere() -> None:
     for encoding, mark in (("utf-8", ""), ("utf-8", "\ufeff"), ("iso-8859-1", ""), ("windows-1252", "")):
         start = f"{mark}<?xml version='1.0' encoding='{encoding}'?><annotation><path x='/>'/><filename >"
         source = f"{start} C:\\\xe9\\\xe9.jpg\n</filename ><name>\xe9</name></annotation>".encode(encoding)
-        changed = voc_layout.named(source, "<\u4e16\xe9>.jpg")
-        assert voc_layout.parse(changed).findtext("filename") == "C:\\\xe9\\<\u4e16\xe9>.jpg"
+        changed = by_picture.named(source, "<\u4e16\xe9>.jpg")
+        assert by_picture.parse(changed).findtext("filename") == "C:\\\xe9\\<\u4e16\xe9>.jpg"
         assert changed.startswith(start.encode(encoding))
         assert changed.endswith("</filename ><name>\xe9</name></annotation>".encode(encoding))
     for wrong in ("<a>", "", "<a/><a/>", "<?xml version='1.0' encoding='nonsense'?><a/>"):
         with pytest.raises(InputError, match="not valid XML"):
-            voc_layout.parse(wrong.encode())
+            by_picture.parse(wrong.encode())
     for encoding in ("gbk", "gb2312", "shift_jis", "punycode"):
         with pytest.raises(InputError, match="not valid XML"):
-            voc_layout.parse(f"<?xml version='1.0' encoding='{encoding}'?><a/>".encode())
+            by_picture.parse(f"<?xml version='1.0' encoding='{encoding}'?><a/>".encode())
     with pytest.raises(InputError, match="UTF-8"):
-        voc_layout.parse("<a/>".encode("utf-16-le"))
+        by_picture.parse("<a/>".encode("utf-16-le"))
 
 
 @pytest.mark.parametrize(
@@ -631,7 +630,7 @@ def test_xml_as_it_is_written_elsewhere() -> None:
 )
 def test_classes_of_a_data_yaml(content: str, count: int | None, tmp_path: Path) -> None:
     text(tmp_path / "data.yaml", content)
-    assert yolo_layout.count_classes(tmp_path / "data.yaml") == count
+    assert by_picture.count_classes(tmp_path / "data.yaml") == count
 
 
 @of("yolo")
@@ -646,7 +645,7 @@ def test_absolute_places_of_a_data_yaml_are_those_of_the_output(data: Path, mode
     expected = content.replace("path: {0}", 'path: "{1}"').replace("'{0}/images/train'", '"{1}/images/train"')
     assert found == expected.replace("{0}/images/val/", "{1}/images/val").format(data, out)
     text(data / "data.yaml", f"path: |\n  {data}/x\ntrain: ../images\n")
-    assert yolo_layout.moved(data / "data.yaml", data, out) is None
+    assert by_picture.moved(data / "data.yaml", data, out) is None
 
 
 @of("coco")

@@ -21,10 +21,10 @@ from i2i.errors import InputError, UsageError
 from i2i.evaluation.training_log import Series, read_log
 from i2i.images import Picture, decode, write
 from i2i.models.info import describe
-from i2i.tools.report import markup, pictures
-from i2i.tools.report.markup import chart, ticks
-from i2i.tools.report.pictures import SampleColumns
-from i2i.tools.report.report import MARK, read_run, write_report
+from i2i.tools import markup, pictures
+from i2i.tools.markup import chart, ticks
+from i2i.tools.pictures import SampleColumns
+from i2i.tools.report import MARK, read_run, write_report
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "report.py"
 VOID = {"meta", "img", "input", "br", "link", "hr"}
@@ -435,7 +435,7 @@ def test_script(tmp_path: Path) -> None:
 def test_neither_help_nor_a_plain_report_needs_torch(tmp_path: Path) -> None:
     run = usual_run(tmp_path / "run")
     program = (
-        "import sys; from pathlib import Path; from i2i.tools.report.report import write_report\n"
+        "import sys; from pathlib import Path; from i2i.tools.report import write_report\n"
         f"write_report(Path({str(run)!r}))\nprint('torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)

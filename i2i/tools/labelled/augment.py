@@ -33,10 +33,9 @@ from i2i.models.info import DIRECTIONS
 from i2i.models.styles import MODEL_SUFFIXES, STYLE_NAME
 from i2i.terminal import printable
 from i2i.tools.datasets.shape import check_outputs, check_place
+from i2i.tools.labelled.by_picture import Voc, Yolo
 from i2i.tools.labelled.coco import Coco
 from i2i.tools.labelled.layout import Layout, Masks, find_layout
-from i2i.tools.labelled.voc import Voc
-from i2i.tools.labelled.yolo import Yolo
 from i2i.urls import path_of
 
 if TYPE_CHECKING:

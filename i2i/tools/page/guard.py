@@ -12,6 +12,7 @@ import ipaddress
 import json
 import time
 from collections.abc import Awaitable, Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.cookies import CookieError, SimpleCookie
 from pathlib import Path
@@ -95,14 +96,16 @@ class Guard:
                 return await _answer(send, 303, "", answer)
             receive = await self._bounded(scope, headers, receive)
         except Refused as refused:
-            return await _refuse(scope, send, refused)
+            if scope["type"] == "websocket":
+                return await send({"type": "websocket.close", "code": 1008})
+            return await _answer(send, refused.status, str(refused), ((b"connection", b"close"),))
         await self._application(scope, receive, _with_headers(send))
 
     def _admit(self, scope: Message, headers: Mapping[str, str]) -> tuple[tuple[bytes, bytes], ...]:
         """Raises `Refused`; returns the headers of a redirection for a visitor who brings the token in the address."""
-        check_host(headers, self._rules.hosts)
+        _check_host(headers, self._rules.hosts)
         path, method = scope["path"], scope.get("method", "WEBSOCKET")
-        check_origin(headers, is_entry=(method, path) == ("GET", "/"))
+        _check_origin(headers, is_entry=(method, path) == ("GET", "/"))
         if self._rules.token:
             given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])[0]
             if (method, path) == ("GET", "/") and _same(given, self._rules.token):
@@ -130,7 +133,12 @@ class Guard:
         document = self._checked_json(body)
         if scope["path"] == self._rules.joins and isinstance(document, dict):
             self._check_place(str(document.get("session_hash")), (scope.get("client") or ("", 0))[0])
-        return _again(body, receive)
+        waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+        async def receive_again() -> Message:
+            return waiting.pop() if waiting else await receive()
+
+        return receive_again
 
     def _check_place(self, session: str, address: str) -> None:
         """Raises `Refused` for a visitor who has too many requests waiting.
@@ -152,11 +160,10 @@ class Guard:
         except (ValueError, RecursionError):
             raise Refused(400, "Expected JSON.") from None
         for part in _objects(document):
-            path, address = part.get("path"), part.get("url")
-            if not (path is None or (isinstance(path, str) and self._is_ours(path))):
-                raise Refused(403, "No such upload.")
-            if not (address is None or (isinstance(address, str) and self._is_our_address(address))):
-                raise Refused(403, "No such upload.")
+            for key, is_ours in (("path", self._is_ours), ("url", self._is_our_address)):
+                name = part.get(key)
+                if not (name is None or (isinstance(name, str) and is_ours(name))):
+                    raise Refused(403, "No such upload.")
         return document
 
     def _is_ours(self, name: str) -> bool:
@@ -182,30 +189,25 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_host(headers: Mapping[str, str], hosts: frozenset[str]) -> None:
-    """Raises `Refused` unless the host that the request names is one of `hosts`."""
-    if _name(headers.get("host", "")) not in hosts:
+def _check_host(headers: Mapping[str, str], hosts: frozenset[str]) -> None:
+    """Raises `Refused` unless the host that the request names, but for its port, is one of `hosts`."""
+    try:
+        name = urlsplit(f"//{headers.get('host', '')}").hostname
+    except ValueError:
+        name = None
+    if name not in hosts:
         raise Refused(
             421, "This page does not go by that name. Use the address that i2i serve has printed, or --allow-host NAME."
         )
 
 
-def check_origin(headers: Mapping[str, str], is_entry: bool) -> None:
+def _check_origin(headers: Mapping[str, str], is_entry: bool) -> None:
     """Raises `Refused` for a request from another site, but for a link to the page itself."""
-    origin = headers.get("origin")
-    if origin is not None and origin not in {f"{scheme}://{headers['host']}" for scheme in ("http", "https")}:
-        raise Refused(403, "Requests from other sites are refused.")
+    own = {f"{scheme}://{headers['host']}" for scheme in ("http", "https")}
     linked = is_entry and all(headers.get(name) == value for name, value in _NAVIGATION.items())
-    if headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not linked:
+    is_foreign = headers.get("sec-fetch-site", "none") not in ("same-origin", "none") and not linked
+    if is_foreign or headers.get("origin") not in (None, *own):
         raise Refused(403, "Requests from other sites are refused.")
-
-
-def _name(host: str) -> str:
-    """The host without its port, in lower case; empty for none."""
-    try:
-        return urlsplit(f"//{host}").hostname or ""
-    except ValueError:
-        return ""
 
 
 def _headers(scope: Message) -> dict[str, str]:
@@ -222,11 +224,10 @@ def _headers(scope: Message) -> dict[str, str]:
 
 
 def _cookie(headers: Mapping[str, str], name: str) -> str:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return ""
-    return found.value if found else ""
+    with suppress(CookieError):
+        if found := SimpleCookie(headers.get("cookie", "")).get(name):
+            return found.value
+    return ""
 
 
 def _same(given: str, expected: str) -> bool:
@@ -268,16 +269,6 @@ async def _whole(receive: Receive, most: int) -> bytes:
             return b"".join(parts)
 
 
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives a body that was read, and then what comes after it."""
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive_again() -> Message:
-        return waiting.pop() if waiting else await receive()
-
-    return receive_again
-
-
 def _counted(receive: Receive, most: int, room: Callable[[], int]) -> Receive:
     """A `receive` that breaks off above `most` bytes, where no `room` is left, and where nothing comes any more."""
     size = looked = 0
@@ -312,13 +303,6 @@ def _with_headers(send: Send) -> Send:
         await send(message)
 
     return send_more
-
-
-async def _refuse(scope: Message, send: Send, refused: Refused) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008})
-    else:
-        await _answer(send, refused.status, str(refused), ((b"connection", b"close"),))
 
 
 async def _answer(send: Send, status: int, text: str, headers: tuple[tuple[bytes, bytes], ...]) -> None:

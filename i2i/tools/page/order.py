@@ -2,6 +2,7 @@
 
 import base64
 import binascii
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from html import escape
@@ -85,11 +86,10 @@ def _mix_of(text: Any, chosen: Sequence[str]) -> dict[str, float]:
 def _bytes_of(address: object) -> bytes:
     """The bytes in a `data:` address as a canvas gives it; none for an empty one."""
     head, _, data = str(address or "").partition(",")
-    _expect(head in ("", _DRAWN), "The mask cannot be read: draw it again.")
-    try:
-        return base64.b64decode(data)
-    except binascii.Error:
-        raise OrderError("The mask cannot be read: draw it again.") from None
+    with contextlib.suppress(binascii.Error):
+        if head in ("", _DRAWN):
+            return base64.b64decode(data)
+    raise OrderError("The mask cannot be read: draw it again.")
 
 
 CANVAS = """<p class="hint">Drop a picture, then paint over what is to be translated.</p>
@@ -112,12 +112,10 @@ def card(style: Style) -> str:
 
 def table(rows: Sequence[Row]) -> str:
     """The report as a table."""
-    lines = "".join(
-        f'<tr class="{escape(row.status.replace(" ", "-"))}">'
-        + "".join(f"<td>{escape(text)}</td>" for text in (row.picture, row.style, row.status, row.note))
-        + "</tr>"
-        for row in rows
-    )
+    lines = ""
+    for row in rows:
+        cells = "".join(f"<td>{escape(text)}</td>" for text in (row.picture, row.style, row.status, row.note))
+        lines += f'<tr class="{escape(row.status.replace(" ", "-"))}">{cells}</tr>'
     head = "<tr><th>picture</th><th>style</th><th>status</th><th>note</th></tr>"
     return f"<table><thead>{head}</thead><tbody>{lines}</tbody></table>"
 

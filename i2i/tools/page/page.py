@@ -25,7 +25,7 @@ from i2i.images.formats import SUFFIXES
 from i2i.models.info import MAX_SIDE
 from i2i.terminal import say_plain
 from i2i.tools.page.order import CANVAS, KEPT, MIX, OrderError, card, head, order_of, sent, table, upload_of
-from i2i.tools.page.studio import Order, Outcome, Studio
+from i2i.tools.page.studio import Order, Outcome, Result, Studio
 
 ROUTES = {
     "GET": (
@@ -73,7 +73,7 @@ def build_app(studio: Studio, folder: Path) -> tuple[FastAPI, Callable[[], list[
         """A style's version of the example. No content while it is not made: to wait here would keep others waiting."""
         if not 0 <= number < len(names):
             return Response(status_code=404)
-        made = studio.example_made(names[number])
+        made = studio.examples.get(names[number])
         headers = {"cache-control": "no-store"}  # the next server here may have other styles
         return FileResponse(made[1], headers=headers) if made else Response(status_code=204, headers=headers)
 
@@ -275,9 +275,7 @@ class _Page:
         return ""
 
     def _choose(self, request: gr.Request, event: gr.SelectData) -> tuple[Any, ...]:
-        visit = self._visit(request)
-        places = _places(visit.outcome)
-        result = visit.outcome.results[places[event.index]]
+        result, _ = _gallery(self._visit(request).outcome)[event.index]
         return (str(result.before), str(result.after)), _download(result.file)
 
     def _begin(self, request: gr.Request) -> None:
@@ -318,14 +316,14 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
     return run
 
 
-def _places(outcome: Outcome) -> list[int]:
-    """For each picture of the gallery the number of its result; an original stands for the result after it."""
+def _gallery(outcome: Outcome) -> list[tuple[Result, bool]]:
+    """The pictures of the gallery: each result, and before those of several styles the original of the first."""
     several = len({result.style for result in outcome.results}) > 1
-    places: list[int] = []
+    shown: list[tuple[Result, bool]] = []
     for number, result in enumerate(outcome.results):
         is_first = number == 0 or outcome.results[number - 1].file.parent.name != result.file.parent.name
-        places += [number, number] if several and is_first else [number]
-    return places
+        shown += [(result, True), (result, False)] if several and is_first else [(result, False)]
+    return shown
 
 
 def _drawn(outcome: Outcome, order: Order) -> tuple[Any, ...]:
@@ -333,15 +331,13 @@ def _drawn(outcome: Outcome, order: Order) -> tuple[Any, ...]:
     report = table(outcome.rows)
     if not outcome.results:
         return None, _download(None), _download(None), gr.update(visible=False), report
-    first, places = outcome.results[0], _places(outcome)
     shown = []
-    for place, number in enumerate(places):
-        result = outcome.results[number]
-        is_original = place + 1 < len(places) and places[place + 1] == number
-        path = result.before if is_original else result.after
+    for result, is_original in _gallery(outcome):
         version = result.style if result.style in order.styles else "mix"  # its whole name is in the report
-        shown.append((str(path), result.name if is_original or len(order.versions) == 1 else version))
+        name = result.name if is_original or len(order.versions) == 1 else version
+        shown.append((str(result.before if is_original else result.after), name))
     columns = len(order.versions) + 1 if len(order.versions) > 1 else min(4, len(shown))
+    first = outcome.results[0]
     return (
         (str(first.before), str(first.after)),
         _download(first.file),

@@ -88,11 +88,9 @@ def listen(host: str, port: int) -> socket.socket:
 
 def address(host: str, port: int, token: str) -> str:
     """The address to type into a browser on this machine, or on another where `host` is for all."""
-    try:
+    with contextlib.suppress(ValueError):
         if ipaddress.ip_address(host).is_unspecified:
             host = socket.gethostname()
-    except ValueError:
-        pass
     name = f"[{host}]" if ":" in host else host
     return f"http://{name}:{port}/" + (f"?token={token}" if token else "")
 
@@ -140,12 +138,11 @@ class Server:
 
     def _warm_up(self) -> None:
         """Make the thumbnails, while no visitor waits; the first style stays loaded."""
-        first, *others = self._studio.styles
-        for name in (first, *others):
+        for name in self._studio.styles:
             with contextlib.suppress(Exception):  # who chooses the style is told why
                 self._studio.example(name, self._folder)
         with contextlib.suppress(Exception):
-            self._studio.translator(first)
+            self._studio.translator(next(iter(self._studio.styles)))
 
     def run(self, listening: socket.socket, signals: Signals) -> None:
         """Serves until a signal comes; then ends after the picture at hand."""
@@ -157,8 +154,7 @@ class Server:
                 thread.join(0.2)
                 if time.monotonic() - swept > KEPT_SECONDS / 60:
                     swept = time.monotonic()
-                    delete_old(self._folder, time.time() - KEPT_SECONDS)
-                    make_room(self._folder, MAX_KEPT_BYTES)
+                    sweep(self._folder, time.time() - KEPT_SECONDS, MAX_KEPT_BYTES)
         finally:
             self._studio.close()
             self._server.should_exit = True
@@ -207,9 +203,8 @@ def temporary_folder() -> Iterator[Path]:
     for other in parent.glob(f"{_PREFIX}*"):
         with contextlib.suppress(I2IError, OSError):
             found = other.lstat()
-            is_ours = (
-                stat.S_ISDIR(found.st_mode) and found.st_uid == folder.stat().st_uid
-            )  # another user's may be a trap
+            # another user's may be a trap
+            is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == folder.stat().st_uid
             if is_ours and time.time() - found.st_mtime > _NEW_SECONDS:
                 with locked(other / _LOCK, busy="in use"):
                     shutil.rmtree(other, ignore_errors=True)
@@ -221,29 +216,17 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def delete_old(folder: Path, before: float) -> None:
-    """Remove files in folders of `folder` that were last changed before that time, and folders that are empty then."""
-    for path, status in files_in(folder, "*/**/*"):
-        if status.st_mtime < before:
-            with contextlib.suppress(OSError):
-                path.unlink()
-    _delete_empty(folder)
-
-
-def make_room(folder: Path, most: int) -> None:
-    """Remove the oldest files in folders of `folder` until all files take at most so many bytes."""
+def sweep(folder: Path, before: float, most: int) -> None:
+    """Remove files in folders of `folder` that were last changed before that time, and the oldest until all take at
+    most so many bytes; then the folders that are empty."""
     size = used(folder)
-    for path, _ in sorted(files_in(folder, "*/**/*"), key=lambda found: found[1].st_mtime):
-        if size <= most:
+    for path, status in sorted(files_in(folder, "*/**/*"), key=lambda found: found[1].st_mtime):
+        if size <= most and status.st_mtime >= before:
             break
         with contextlib.suppress(OSError):
-            status = path.lstat()
+            is_last = path.lstat().st_nlink == 1
             path.unlink()
-            size -= status.st_size if status.st_nlink == 1 else 0
-    _delete_empty(folder)
-
-
-def _delete_empty(folder: Path) -> None:
+            size -= status.st_size if is_last else 0
     for path in sorted(folder.glob("*/**/"), reverse=True):
         with contextlib.suppress(OSError):
             path.rmdir()

@@ -125,10 +125,10 @@ class Studio:
         self._limits = images.Limits(bounds.pixels, file_bytes=bounds.file_bytes)
         self._options = {name: getattr(options, name) for name in option_names(ModelOptions())}
         self._loaded: dict[str, Translator] = {}
-        self._examples: dict[str, tuple[Path, Path]] = {}
+        self.examples: dict[str, tuple[Path, Path]] = {}
+        """By style, the pictures of `example` that are made."""
         self._alone, self._loading = Lock(), Lock()
-        self._orders, self._idle = 0, Condition()
-        self._closing = Event()
+        self._orders, self._idle, self._closing = 0, Condition(), Event()
 
     def close(self) -> None:
         """End all orders, each after the picture at hand, and wait for that."""
@@ -157,23 +157,19 @@ class Studio:
         images.probe(upload.path, self._limits)
         return preview(upload.path)
 
-    def example_made(self, name: str) -> tuple[Path, Path] | None:
-        """The pictures of `example`, if they are there already."""
-        return self._examples.get(name)
-
     def example(self, name: str, folder: Path) -> tuple[Path, Path]:
         """The bundled photograph and its translation by a style; made once, in `folder`, while no order waits."""
-        if made := self.example_made(name):
+        if made := self.examples.get(name):
             return made
         with self._idle:
             self._idle.wait_for(lambda: self._orders == 0)
         with self._alone:
-            if name not in self._examples and not self._closing.is_set():
-                before, after = folder / EXAMPLE.name, folder / f"example-{len(self._examples)}.jpg"
+            if name not in self.examples and not self._closing.is_set():
+                before, after = folder / EXAMPLE.name, folder / f"example-{len(self.examples)}.jpg"
                 shutil.copyfile(EXAMPLE, before)
                 images.write(after, self.translator(name).translate(images.read(EXAMPLE)))
-                self._examples[name] = before, after
-            return self._examples[name]
+                self.examples[name] = before, after
+            return self.examples[name]
 
     @contextlib.contextmanager
     def _ordered(self) -> Iterator[None]:
@@ -196,56 +192,59 @@ class Studio:
         A picture that cannot be translated is a row of the report, and a style that does not take the options. Raises
         `ImageError` for a mask that cannot be read, and `I2IError` for a style that cannot be used.
         """
-        began = time.monotonic()
-        kept, refused = self._received(order, folder / "in")
+        end = time.monotonic() + self.bounds.seconds
+        kept, rows = self._received(order, folder / "in")
         mask = self._mask(order, folder)
-        rows = [Row(upload.name, "", "refused", reason) for upload, reason in refused]
         results: list[Result] = []
         total = len(kept) * len(order.versions)
 
-        def ends() -> bool:
-            is_late = time.monotonic() - began > self.bounds.seconds
-            return stop() or self._closing.is_set() or is_late or self._is_full(folder)
+        def why() -> str:
+            """The reason to end now; empty if there is none."""
+            if stop() or self._closing.is_set():
+                return "stopped"
+            if used(folder / "out") >= self.bounds.result_bytes:
+                return f"all results have {self.bounds.result_bytes / 1e6:.0f} MB, the most of one request"
+            return f"the time of {self.bounds.seconds:.0f} s was up" if time.monotonic() > end else ""
 
         for number, name in enumerate(order.versions if kept else ()):
 
             def show(done: int, _: int, path: Path, base: int = number * len(kept)) -> None:
-                progress(base + done, total, kept[_number(path)].name)
+                progress(base + done, total, kept[int(path.parent.name)])
 
             try:
                 with self._ordered(), self._alone:
-                    records = self._by_style(name, order, mask, folder, show, ends)
+                    records = self._by_style(name, order, mask, folder, show, lambda: bool(why()))
             except UsageError as error:  # the options do not fit this style
                 rows.append(Row("", name, "failed", _without_folders(str(error), folder)))
                 continue
             for record in records:
-                upload = kept[_number(record.source)]
-                rows.append(self._row(upload, name, record, folder, stop()))
+                picture = kept[int(record.source.parent.name)]
+                note = _without_folders(record.note or record.reason, folder)
+                is_left = record.status == "left"
+                rows.append(Row(picture, name, *(("not done", why()) if is_left else (record.status, note))))
                 if record.status == "done":
-                    results.append(_shown(upload, name, record, folder))
+                    results.append(_shown(name, record, folder))
         results.sort(key=lambda result: result.file.parent.name)
         return Outcome(results, rows, _archive(results, len(order.versions), folder / "translated.zip"))
 
-    def _received(self, order: Order, folder: Path) -> tuple[list[Upload], list[tuple[Upload, str]]]:
-        """Uploads that may be translated, each in a folder with its number; and the others with the reason."""
-        kept: list[Upload] = []
-        refused: list[tuple[Upload, str]] = []
+    def _received(self, order: Order, folder: Path) -> tuple[list[str], list[Row]]:
+        """The names of uploads that may be translated, each in a folder with its number; and rows of the others."""
+        kept: list[str] = []
+        refused: list[Row] = []
         for upload in order.uploads:
-            upload = replace(upload, name=file_name(upload.name))
+            name = file_name(upload.name)
             try:
-                if Path(upload.name).suffix.lower() not in (*SUFFIXES, *UNREAD):
+                if Path(name).suffix.lower() not in (*SUFFIXES, *UNREAD):
                     raise ImageError("no picture, by its name")
                 width, height = images.probe(upload.path, self._limits)
                 if order.size is not None:
                     self._limits.check_size(*resized(height, width, order.size)[::-1])
             except ImageError as error:
-                refused.append((upload, str(error).replace(str(upload.path), upload.name)))
+                refused.append(Row(name, "", "refused", str(error).replace(str(upload.path), name)))
                 continue
-            place = folder / f"{len(kept):04}" / upload.name
-            place.parent.mkdir(parents=True)
-            _link(upload.path, place)
+            _link(upload.path, folder / f"{len(kept):04}" / name)
             upload.path.touch()  # what is in use is not old
-            kept.append(upload)
+            kept.append(name)
         return kept, refused
 
     def _mask(self, order: Order, folder: Path) -> Path | None:
@@ -253,7 +252,6 @@ class Studio:
         if order.mask is not None:
             images.probe(order.mask.path, self._limits)
             path = folder / "mask" / file_name(order.mask.name)
-            path.parent.mkdir()
             _link(order.mask.path, path)
             return path
         if not order.drawn:
@@ -296,19 +294,6 @@ class Studio:
         )
         return report.records
 
-    def _is_full(self, folder: Path) -> bool:
-        return used(folder / "out") >= self.bounds.result_bytes
-
-    def _row(self, upload: Upload, style: str, record: Record, folder: Path, stopped: bool) -> Row:
-        if record.status == "left":
-            reason = f"the time of {self.bounds.seconds:.0f} s was up"
-            if stopped:
-                reason = "stopped"
-            elif self._is_full(folder):
-                reason = f"all results have {self.bounds.result_bytes / 1e6:.0f} MB, the most of one request"
-            return Row(upload.name, style, "not done", reason)
-        return Row(upload.name, style, record.status, _without_folders(record.note or record.reason, folder))
-
 
 def used(folder: Path) -> int:
     """The bytes of all files in `folder`, each counted once, whatever its names."""
@@ -324,6 +309,7 @@ def files_in(folder: Path, pattern: str = "**/*") -> Iterator[tuple[Path, os.sta
 
 
 def _link(file: Path, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         os.link(file, path)
     except OSError:  # a disk without hard links, such as exFAT
@@ -339,17 +325,12 @@ def file_name(given: str) -> str:
     return "_" + re.sub(r'[<>:"|?*]', "_", found) if WINDOWS and is_reserved(found) else found
 
 
-def _number(path: Path) -> int:
-    """The number of an upload, from the path at which it lies."""
-    return int(path.parent.name)
-
-
 def _without_folders(text: str, folder: Path) -> str:
     """A text in which the files of an order, that lie in `folder`, have their names alone."""
     return re.sub(rf"{re.escape(str(folder))}/((in|out|mask)/)?(\d+/)*", "", text)
 
 
-def _shown(upload: Upload, style: str, record: Record, folder: Path) -> Result:
+def _shown(style: str, record: Record, folder: Path) -> Result:
     place = folder / "shown" / record.target.parent.parent.name
     place.mkdir(parents=True, exist_ok=True)
     after = preview(record.target)

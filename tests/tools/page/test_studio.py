@@ -226,9 +226,9 @@ def test_progress_counts_over_all_styles(studio: Studio, upload: Any, tmp_path: 
 
 
 def test_the_example_is_made_once(studio: Studio, tmp_path: Path) -> None:
-    assert studio.example_made("one") is None
+    assert studio.examples == {}
     before, after = studio.example("one", tmp_path)
-    assert studio.example_made("one") == (before, after)
+    assert studio.examples == {"one": (before, after)}
     made = after.stat().st_mtime_ns
     assert studio.example("one", tmp_path) == (before, after) and after.stat().st_mtime_ns == made
     assert images.read(before).pixels.shape == images.read(after).pixels.shape

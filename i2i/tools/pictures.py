@@ -12,7 +12,7 @@ import numpy as np
 from i2i.data.folders import find_images
 from i2i.errors import ImageError, InputError
 from i2i.images import Picture, Pixels, encode, read, with_channels, with_depth
-from i2i.tools.report.markup import escape, note, section
+from i2i.tools.markup import Section, escape, note
 
 MAX_GRIDS = 24
 MAX_PAIRS = 24
@@ -90,7 +90,7 @@ def image(picture: EmbeddedPicture, css: str = "") -> str:
     )
 
 
-def comparisons(pairs: Sequence[Pair], name: str, title: str, remark: str, few: bool = False) -> str:
+def comparisons(pairs: Sequence[Pair], name: str, title: str, remark: str, few: bool = False) -> Section:
     """A section of pairs side by side; the script lays them over each other with a slider. `remark` is HTML.
 
     With `few` pictures in a page each of them is larger.
@@ -100,10 +100,8 @@ def comparisons(pairs: Sequence[Pair], name: str, title: str, remark: str, few: 
         f"<figcaption>{escape(pair.label, 300)}</figcaption></figure>\n"
         for pair in pairs
     )
-    css = "cards few" if few else "cards"
-    return section(
-        name, title, f'{note(remark) if remark else ""}<div class="{css}">{figures}</div>\n' if figures else ""
-    )
+    cards = f'<div class="{"cards few" if few else "cards"}">{figures}</div>\n'
+    return Section(name, title, (note(remark) if remark else "") + cards if pairs else "")
 
 
 def in_colour(picture: Picture) -> Pixels:

@@ -2,20 +2,21 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options
 from i2i.errors import I2IError, ImageError, InputError, UsageError
 from i2i.evaluation.training_log import Log, Message, best_steps, read_log, validation_protocol
 from i2i.files import atomic_write
 from i2i.models.info import DIRECTIONS, ModelInfo, read_info
-from i2i.tools.report.markup import build, chart, escape, facts, flat, note, number, section, table
-from i2i.tools.report.pictures import (
+from i2i.tools.markup import Section, build, chart, escape, facts, flat, note, number, table
+from i2i.tools.pictures import (
     DRAG,
     MAX_SHORTER_SIDE,
+    EmbeddedPicture,
     Pair,
     SampleColumns,
     comparisons,
@@ -33,6 +34,8 @@ SAMPLES = "samples"
 COLUMNS = "columns.json"
 _SAMPLE = re.compile(r"step-(\d{1,15})\.png")
 
+T = TypeVar("T")
+
 
 @dataclass
 class RunFolder:
@@ -40,7 +43,7 @@ class RunFolder:
 
     path: Path
     log: Log
-    config: dict[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
     environment: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
     command: str = ""
@@ -55,6 +58,15 @@ class RunFolder:
     def name(self) -> str:
         return real(self.path).name or str(self.path)
 
+    def read(self, name: str, how: Callable[[Path], T]) -> T | None:
+        """A file of the folder; None if there is none, and with a notice if it cannot be read."""
+        try:
+            if (path := self.path / name).is_file():  # a pipe may never answer
+                return how(path)
+        except (I2IError, OSError, ValueError, RecursionError) as error:
+            self.notices.append(f"{name} is left out: {error}")
+        return None
+
 
 def read_run(path: Path) -> RunFolder:
     """The run in a folder. Raises `InputError` if it is none."""
@@ -66,46 +78,25 @@ def read_run(path: Path) -> RunFolder:
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     run = RunFolder(path, read_log(path))
-    try:
-        run.config = read_options(path / RUN_CONFIG) if (path / RUN_CONFIG).exists() else {}
-    except UsageError as error:
-        run.notices.append(str(error))
-    run.environment, run.status = _json(run, "environment.json"), _json(run, "status.json")
-    run.command = _read(path / "command.txt").decode(errors="replace")
+    run.config = run.read(RUN_CONFIG, read_options) or {}
+    run.environment, run.status = (run.read(name, _json) or {} for name in ("environment.json", "status.json"))
+    run.command = run.read("command.txt", lambda file: file.read_text(encoding="utf-8", errors="replace")) or ""
     names = ((_SAMPLE.fullmatch(file.name), file) for file in (path / SAMPLES).glob("*.png"))
     run.samples = dict(sorted((int(match[1]), file) for match, file in names if match))
-    if columns := _json(run, f"{SAMPLES}/{COLUMNS}"):
+    if columns := run.read(f"{SAMPLES}/{COLUMNS}", _json):
         run.columns = SampleColumns(**columns)
-    run.models = _models(run)
-    files = {file.name: _json(run, file.name) for file in sorted(path.glob("evaluation*.json"))}
-    run.evaluations = {name: values for name, values in files.items() if "table" in values}
+    for name in (f"{direction}{kind}.safetensors" for direction in DIRECTIONS for kind in ("", "-best")):
+        if model := run.read(name, lambda file: (read_info(file), file.stat().st_size)):
+            run.models[name] = model
+    for file in sorted(path.glob("evaluation*.json")):
+        if "table" in (values := run.read(file.name, _json) or {}):
+            run.evaluations[file.name] = values
     return run
 
 
-def _read(path: Path) -> bytes:
-    """The bytes of a file; empty if there is none."""
-    return path.read_bytes() if path.is_file() else b""  # a pipe may never answer
-
-
-def _json(run: RunFolder, name: str) -> dict[str, Any]:
-    try:
-        values = json.loads(_read(run.path / name) or b"{}")
-    except (OSError, ValueError, RecursionError) as error:
-        run.notices.append(f"{name} is left out: {error}")
-        return {}
+def _json(path: Path) -> dict[str, Any]:
+    values = json.loads(path.read_bytes())
     return values if isinstance(values, dict) else {}
-
-
-def _models(run: RunFolder) -> dict[str, tuple[ModelInfo, int]]:
-    found = {}
-    names = [f"{direction}{kind}.safetensors" for direction in DIRECTIONS for kind in ("", "-best")]
-    for path in (run.path / name for name in names):
-        try:
-            if path.exists():
-                found[path.name] = read_info(path), path.stat().st_size
-        except (I2IError, OSError) as error:
-            run.notices.append(f"{path.name}: {error}")
-    return found
 
 
 @dataclass(frozen=True)
@@ -163,8 +154,8 @@ def build_page(run: RunFolder, own: Sequence[Pair] = (), failed: Sequence[str] =
         comparisons(_last_samples(run), "compare", "Input and output", f"{DRAG} From the last sample grid."),
         _samples(run),
         _curves(run.log),
-        section("numbers", "Numbers", _numbers(run)),
-        section("configuration", "Configuration", _configuration(run)),
+        Section("numbers", "Numbers", _numbers(run)),
+        Section("configuration", "Configuration", _configuration(run)),
     ]
     return build(MARK, "i2i report", run.name, _summary(run), [*run.notices, *failed], sections)
 
@@ -182,7 +173,7 @@ def _summary(run: RunFolder) -> str:
     return f'<p class="lead"><span class="chip" data-state="{state}">{state}</span> ' + " · ".join(words) + "</p>\n"
 
 
-def _health(log: Log) -> str:
+def _health(log: Log) -> Section:
     """Messages of kind `health`, then other events."""
     content = _messages(log.health) or note("The log has no health messages.")
     counts = {"skipped steps": log.skipped, "values that were not finite": log.not_finite}
@@ -190,7 +181,7 @@ def _health(log: Log) -> str:
     content += f"<p>{', '.join(counted)}</p>\n" if counted else ""
     if log.events:
         content += f"<details><summary>Events ({len(log.events)})</summary>{_messages(log.events)}</details>\n"
-    return section("health", "Health", content)
+    return Section("health", "Health", content)
 
 
 def _messages(messages: Mapping[str, Message]) -> str:
@@ -217,31 +208,29 @@ def _last_samples(run: RunFolder) -> list[Pair]:
         return []  # the notice stands where all grids are read
 
 
-def _samples(run: RunFolder) -> str:
+def _samples(run: RunFolder) -> Section:
     """The last grid, the earlier ones folded away; the script turns them into a scrubber."""
     grids = sample_grids(run.samples, run.notices)
-    if not grids:
-        return ""
     names = ", ".join(escape(name, 60) for name in run.columns.columns) if run.columns else ""
-    legend = note(f"Columns from left to right: {names}.") if names else ""
-    *earlier, last = (
-        f'<figure data-step="{step}">{image(grid)}<figcaption>Step {step:,}</figcaption></figure>\n'
-        for step, grid in grids
-    )
-    if not earlier:
-        return section("samples", "Samples through time", f'{legend}<div class="grids">{last}</div>\n')
-    scrubber = (
-        '<div class="scrubber" hidden><button type="button" aria-label="Earlier grid">‹</button>'
-        f'<input type="range" min="0" max="{len(earlier)}" step="1" value="{len(earlier)}" aria-label="Step">'
-        '<button type="button" aria-label="Later grid">›</button><output></output></div>\n'
-    )
-    summary = f"<summary>Earlier grids ({len(earlier)})</summary>"
-    folded = f'<details class="earlier">{summary}{"".join(earlier)}</details>\n'
-    content = f'{legend}<div class="grids">{scrubber}{last}{folded}</div>\n'
-    return section("samples", "Samples through time", content)
+    content = note(f"Columns from left to right: {names}.") if names else ""
+    *earlier, last = ["", *_figures(grids)]
+    if len(grids) > 1:
+        last = (
+            '<div class="scrubber" hidden><button type="button" aria-label="Earlier grid">‹</button>'
+            f'<input type="range" min="0" max="{len(grids) - 1}" step="1" value="{len(grids) - 1}" aria-label="Step">'
+            '<button type="button" aria-label="Later grid">›</button><output></output></div>\n'
+            f'{last}<details class="earlier"><summary>Earlier grids ({len(grids) - 1})</summary>'
+            f"{''.join(earlier)}</details>\n"
+        )
+    return Section("samples", "Samples through time", f'{content}<div class="grids">{last}</div>\n' if grids else "")
 
 
-def _curves(log: Log) -> str:
+def _figures(grids: Sequence[tuple[int, EmbeddedPicture]]) -> Iterator[str]:
+    for step, grid in grids:
+        yield f'<figure data-step="{step}">{image(grid)}<figcaption>Step {step:,}</figcaption></figure>\n'
+
+
+def _curves(log: Log) -> Section:
     """A chart per metric of the validations and per loss."""
     metrics = "".join(chart(name, series) for name, series in log.metrics.items())
     losses = "".join(chart(name, series, smooth=True) for name, series in log.losses.items())
@@ -249,7 +238,7 @@ def _curves(log: Log) -> str:
     if losses:
         explained = note("Line: smoothed mean; band: 5th to 95th percentile of the steps around.")
         content += f'<h3>Losses</h3>\n{explained}<div class="charts">{losses}</div>\n'
-    return section("curves", "Curves", content or note("The log has no steps yet."))
+    return Section("curves", "Curves", content or note("The log has no steps yet."))
 
 
 def _numbers(run: RunFolder) -> str:

@@ -12,12 +12,11 @@ import hashlib
 import html
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -48,11 +47,16 @@ def number(value: object) -> str:
     return "–" if value is None else escape(value)
 
 
-def section(name: str, title: str, content: str) -> str:
-    """A section with its heading; nothing without content."""
-    if not content:
-        return ""
-    return f'<section id="{name}" aria-labelledby="{name}-h"><h2 id="{name}-h">{title}</h2>\n{content}</section>\n'
+class Section(NamedTuple):
+    """A part of a page with its heading; title and content are HTML. One without content does not appear."""
+
+    name: str
+    title: str
+    content: str
+
+    def __str__(self) -> str:
+        head = f'<section id="{self.name}" aria-labelledby="{self.name}-h"><h2 id="{self.name}-h">{self.title}</h2>'
+        return f"{head}\n{self.content}</section>\n"
 
 
 def note(text: str) -> str:
@@ -229,14 +233,18 @@ def _decades(low: float, high: float) -> list[float]:
     return [10.0**e for e in exponents[::every] if low <= 10.0**e <= high]
 
 
-def build(mark: bytes, kind: str, name: str, summary: str, notices: Sequence[str], sections: Sequence[str]) -> bytes:
+def build(
+    mark: bytes, kind: str, name: str, summary: str, notices: Sequence[str], sections: Sequence[Section]
+) -> bytes:
     """The bytes of a page that begins with `mark`.
 
-    `kind` and `name` are its title, `notices` say what was left out. `summary` and `sections` are HTML.
+    `kind` and `name` are its title, `notices` say what was left out or could not be read. `summary` is HTML.
     """
-    titles = _titles(sections)
-    style, script = (_resource(file) for file in ("page.css", "page.js"))
-    page = Template(_resource("page.html")).substitute(
+    sections = [section for section in sections if section.content]
+    links = " ".join(f'<a href="#{section.name}">{section.title}</a>' for section in sections)
+    lines = "".join(f"<li>{escape(line)}</li>\n" for line in notices)
+    style, script = (_resource(suffix) for suffix in (".css", ".js"))
+    page = Template(_resource(".html")).substitute(
         policy=f"default-src 'none'; img-src data:; style-src '{_hash(style)}'; script-src '{_hash(script)}'; "
         "base-uri 'none'; form-action 'none'",
         kind=escape(kind),
@@ -244,30 +252,18 @@ def build(mark: bytes, kind: str, name: str, summary: str, notices: Sequence[str
         style=style,
         script=script,
         summary=summary,
-        links=" ".join(f'<a href="#{anchor}">{title}</a>' for anchor, title in titles) if len(titles) > 1 else "",
-        notices=_notices(notices),
-        sections="".join(sections),
+        links=links if len(sections) > 1 else "",
+        notices=f'<ul class="notices">{lines}</ul>\n' if lines else "",
+        sections="".join(map(str, sections)),
         version=escape(__version__),
         time=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     return mark + page.encode()
 
 
-def _resource(name: str) -> str:
-    return Path(__file__).with_name(name).read_text(encoding="utf-8")
+def _resource(suffix: str) -> str:
+    return Path(__file__).with_suffix(suffix).read_text(encoding="utf-8")
 
 
 def _hash(text: str) -> str:
     return f"sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}"
-
-
-def _titles(sections: Sequence[str]) -> list[tuple[str, str]]:
-    """The name and the heading of each section that has content."""
-    found = [re.match(r'<section id="([\w-]+)".*?<h2[^>]*>([^<]*)</h2>', part) for part in sections]
-    return [(match[1], match[2]) for match in found if match]
-
-
-def _notices(lines: Sequence[str]) -> str:
-    """The parts that were left out or could not be read."""
-    shown = "".join(f"<li>{escape(line)}</li>\n" for line in lines)
-    return f'<ul class="notices">{shown}</ul>\n' if lines else ""
