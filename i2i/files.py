@@ -251,13 +251,14 @@ def _check_name(path: Path) -> None:
 def remove_strays(folder: Path, before: float, name: str = "") -> None:
     """Remove what a killed process left half-written in `folder` before that time (seconds since the epoch).
 
-    With `name` only its shared folders of that name go, as in a folder of temporary files, where others work too. A
-    file that another process is writing is locked, and stays; so do a folder with such a file, `LOCK`, and links.
+    With `name` only this user's shared folders of that name go, as in a folder of temporary files, where others work
+    too. A file that another process is writing is locked, and stays; so do a folder with such a `LOCK`, and links.
     """
     for stray in folder.glob(f".i2i-{name}-*.part" if name else ".i2i-*.part"):
         with contextlib.suppress(OSError):
             lock = stray / LOCK if stray.is_dir() else stray
-            if stray.stat().st_mtime < before and not (lock.exists() and _is_being_written(lock)):
+            is_ours = not name or stray.lstat().st_uid == getattr(os, "geteuid", int)()  # both are 0 on Windows
+            if is_ours and stray.stat().st_mtime < before and not (lock.exists() and _is_being_written(lock)):
                 stray.unlink() if lock is stray else shutil.rmtree(stray)
 
 
@@ -334,8 +335,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        # some network file systems cannot sync a folder; the rename itself has succeeded
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:  # of network file systems; the rename stands
             raise
     finally:
         os.close(descriptor)

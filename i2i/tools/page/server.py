@@ -5,9 +5,7 @@ import errno
 import importlib.metadata
 import ipaddress
 import os
-import shutil
 import socket
-import stat
 import tempfile
 import threading
 import time
@@ -17,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from i2i.errors import I2IError, UsageError
-from i2i.files import locked
+from i2i.errors import UsageError
+from i2i.files import remove_strays, shared_folder
 from i2i.signals import Signals
 from i2i.tools.page.guard import Guard, Rules, is_loopback
 from i2i.tools.page.studio import Studio, files_in, used
@@ -36,7 +34,7 @@ HEADER_SECONDS = 20.0
 """How long a connection may take to send the header of a request."""
 CONNECTIONS = 512
 """Connections at once, at most."""
-_PREFIX, _LOCK = "i2i-page-", ".lock"
+_NAME = "page"
 _NEW_SECONDS = 60  # in which another server may not have locked its folder yet
 _LEAST = (6, 20)
 
@@ -198,22 +196,13 @@ def patient_protocol() -> type[Any]:
 @contextlib.contextmanager
 def temporary_folder() -> Iterator[Path]:
     """A folder for this user alone, removed at the end; those that killed servers have left go now."""
-    parent = Path(tempfile.gettempdir())
-    before, folder = tempfile.tempdir, Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent)).resolve()
-    for other in parent.glob(f"{_PREFIX}*"):
-        with contextlib.suppress(I2IError, OSError):
-            found = other.lstat()
-            # another user's may be a trap
-            is_ours = stat.S_ISDIR(found.st_mode) and found.st_uid == folder.stat().st_uid
-            if is_ours and time.time() - found.st_mtime > _NEW_SECONDS:
-                with locked(other / _LOCK, busy="in use"):
-                    shutil.rmtree(other, ignore_errors=True)
+    before, parent = tempfile.tempdir, Path(tempfile.gettempdir())
+    remove_strays(parent, time.time() - _NEW_SECONDS, _NAME)
     try:
-        with locked(folder / _LOCK, busy="in use"):
-            yield folder
+        with shared_folder(_NAME, parent, 0o700) as folder:
+            yield folder.resolve()
     finally:
         tempfile.tempdir = before
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(folder: Path, before: float, most: int) -> None:

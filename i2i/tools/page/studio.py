@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from threading import Condition, Event, Lock
+from threading import Event, Lock
 
 import numpy as np
 from PIL import Image
@@ -128,7 +128,8 @@ class Studio:
         self.examples: dict[str, tuple[Path, Path]] = {}
         """By style, the pictures of `example` that are made."""
         self._alone, self._loading = Lock(), Lock()
-        self._orders, self._idle, self._closing = 0, Condition(), Event()
+        self._idle, self._closing = Event(), Event()
+        self._idle.set()
 
     def close(self) -> None:
         """End all orders, each after the picture at hand, and wait for that."""
@@ -161,8 +162,7 @@ class Studio:
         """The bundled photograph and its translation by a style; made once, in `folder`, while no order waits."""
         if made := self.examples.get(name):
             return made
-        with self._idle:
-            self._idle.wait_for(lambda: self._orders == 0)
+        self._idle.wait()
         with self._alone:
             if name not in self.examples and not self._closing.is_set():
                 before, after = folder / EXAMPLE.name, folder / f"example-{len(self.examples)}.jpg"
@@ -174,14 +174,11 @@ class Studio:
     @contextlib.contextmanager
     def _ordered(self) -> Iterator[None]:
         """While entered, no example is begun."""
-        with self._idle:
-            self._orders += 1
+        self._idle.clear()
         try:
             yield
         finally:
-            with self._idle:
-                self._orders -= 1
-                self._idle.notify_all()
+            self._idle.set()
 
     def translate(
         self, order: Order, folder: Path, progress: Callable[[int, int, str], object], stop: Callable[[], bool]

@@ -117,7 +117,7 @@ def test_a_mask_of_another_size_is_said(visitor: Visitor, picture: Path, tmp_pat
     images.write(tmp_path / "small.png", images.Picture(np.full((9, 9, 1), 255, np.uint8)))
     (mask,) = visitor.uploaded(tmp_path / "small.png")
     *_, report = outcome(visitor, visitor.uploaded(picture), style, mask=mask)
-    assert "30x20 pixels" in report and "9x9" in report and "i2i-page" not in report
+    assert "30x20 pixels" in report and "9x9" in report and ".i2i-page" not in report
 
 
 def test_twenty_orders_at_once_are_filled_in_turn(server: Visitor, picture: Path, style: Path) -> None:

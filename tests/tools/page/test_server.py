@@ -73,11 +73,11 @@ def test_the_temporary_folder_is_private_and_goes(tmp_path: Path, monkeypatch: p
 
 def test_folders_of_killed_servers_go_and_those_in_use_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    killed, other = tmp_path / "i2i-page-killed", tmp_path / "other"
+    killed, other = tmp_path / ".i2i-page-killed.part", tmp_path / "other"
     for path in (killed, other):
         path.mkdir()
         (path / "picture.png").touch()
-    (tmp_path / "i2i-page-link").symlink_to(other)
+    (tmp_path / ".i2i-page-link.part").symlink_to(other)
     long_ago = time.time() - 3600
     os.utime(killed, (long_ago, long_ago))
     with server.temporary_folder() as running:
@@ -89,7 +89,7 @@ def test_folders_of_killed_servers_go_and_those_in_use_stay(tmp_path: Path, monk
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root can give a folder away")
 def test_a_folder_of_another_user_is_not_touched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    trap = tmp_path / "i2i-page-trap"
+    trap = tmp_path / ".i2i-page-trap.part"
     trap.mkdir()
     (trap / "picture.png").touch()
     os.chown(trap, 65534, 65534)
