@@ -19,7 +19,7 @@ import json
 import random
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import albumentations as A
@@ -40,10 +40,8 @@ Step = tuple[str, dict[str, Any]]
 _COMPOSITIONS = {kind.__name__: kind for kind in (A.Compose, A.Sequential, A.OneOf, A.SomeOf, A.RandomOrder)}
 _BASES = {"BasicTransform", "DualTransform", "ImageOnlyTransform"}
 _NAME = "__class_fullname__"
-_LEFT_TO_US = {"additional_targets", "is_check_shapes"}
-"""Arguments of a written `Compose` that this file decides."""
-_FOREIGN = {"read_fn", "font_path", "metadata_key", "reference_images"}
-"""Arguments of transforms that read files, or need more than the picture."""
+_LEFT_TO_US = {"additional_targets", "is_check_shapes"}  # arguments of a written `Compose`
+_FOREIGN = {"read_fn", "font_path", "metadata_key", "reference_images"}  # of what reads files or needs more pictures
 _CONSTANT = re.compile(r"(BORDER|INTER)_[A-Z0-9_]+")
 _WORDS = {"true": True, "false": False}
 _FAILURES = (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError, cv2.error)
@@ -117,17 +115,43 @@ def _from_json(text: str) -> object:
 def _steps(written: object) -> list[Step]:
     """The transforms of a file: a list, or the mapping that `A.save` writes."""
     if isinstance(written, dict):
-        whole = _serialised(written.get("transform"))
-        name, arguments = whole
-        if name == "Compose" and arguments.get("p", 1) == 1:
-            return list(arguments["transforms"])
-        return [whole]
+        name, arguments = whole = _step(_shortened(written.get("transform")))
+        return list(arguments["transforms"]) if name == "Compose" and arguments.get("p", 1) == 1 else [whole]
     if not isinstance(written, list) or not written:
         raise UsageError("expected a list of transforms, such as `- Rotate: {limit: 10}`")
-    return [_short(one) for one in written]
+    return [_step(one) for one in written]
 
 
-def _short(written: object) -> Step:
+def _shortened(written: object) -> dict[str, Any]:
+    """A transform as `A.to_dict` writes it, in the form of a list."""
+    if not isinstance(written, dict) or not isinstance(written.get(_NAME), str):
+        raise UsageError("expected a list of transforms, or a file that `A.save` wrote")
+    package, _, name = written[_NAME].rpartition(".")
+    if package and not package.startswith("albumentations"):
+        raise UsageError(f"{written[_NAME]}: only transforms of albumentations are accepted")
+    given = {key: value for key, value in written.items() if key != _NAME}
+    if name not in _COMPOSITIONS:
+        kind = _kind(name)
+        # it also writes arguments that only classes above take, and the 0 that masks get by default
+        above = {argument for parent in kind.__mro__[1:-1] for argument in inspect.signature(parent).parameters}
+        dropped = above - set(inspect.signature(kind).parameters)
+        dropped |= {"fill_mask"} if _fills_masks(kind) and given.get("fill_mask") == 0 else set()
+        return {name: {key: value for key, value in given.items() if key not in dropped}}
+    for of_boxes in ("bbox_params", "keypoint_params"):
+        if given.pop(of_boxes, None):
+            raise UsageError(f"{of_boxes}: there are no boxes and no points in a training; leave it out")
+    if isinstance(inner := given.get("transforms"), list):
+        given["transforms"] = [_shortened(one) for one in inner]
+    return {name: {key: value for key, value in given.items() if key not in _LEFT_TO_US}}
+
+
+def _fills_masks(kind: type) -> bool:
+    """Whether masks get 0 where no `fill_mask` is given."""
+    fill_mask = inspect.signature(kind).parameters.get("fill_mask")
+    return fill_mask is not None and fill_mask.default == 0
+
+
+def _step(written: object) -> Step:
     """A transform of a list: `Name`, `Name: {argument: value}`, or for a composition `Name: [transforms]`."""
     if isinstance(written, str):
         written = {written: {}}
@@ -138,53 +162,10 @@ def _short(written: object) -> Step:
     if not isinstance(arguments, dict):
         raise UsageError(f"{name}: {arguments!r}: expected its arguments, such as `{{p: 0.5}}`")
     if name in _COMPOSITIONS:
-        arguments = arguments | {"transforms": [_short(one) for one in _inner(name, arguments)]}
-    return _checked(name, arguments)
-
-
-def _inner(name: str, arguments: Mapping[str, Any]) -> list[Any]:
-    """The transforms in a composition, as they are written."""
-    inner = arguments.get("transforms")
-    if not isinstance(inner, list) or not inner:
-        raise UsageError(f"{name}: expected a list of transforms in it")
-    return inner
-
-
-def _serialised(written: object) -> Step:
-    """A transform as `A.to_dict` writes it."""
-    if not isinstance(written, dict) or not isinstance(written.get(_NAME), str):
-        raise UsageError("expected a list of transforms, or a file that `A.save` wrote")
-    package, _, name = written[_NAME].rpartition(".")
-    if package and not package.startswith("albumentations"):
-        raise UsageError(f"{written[_NAME]}: only transforms of albumentations are accepted")
-    arguments = {key: value for key, value in written.items() if key != _NAME}
-    if name in _COMPOSITIONS:
-        for of_boxes in ("bbox_params", "keypoint_params"):
-            if arguments.pop(of_boxes, None):
-                raise UsageError(f"{of_boxes}: there are no boxes and no points in a training; leave it out")
-        inner = [_serialised(one) for one in _inner(name, arguments)]
-        kept = {key: value for key, value in arguments.items() if key not in _LEFT_TO_US}
-        return _checked(name, kept | {"transforms": inner})
-    kind = _kind(name)
-    left_out = _inherited(kind) | ({"fill_mask"} if _fills_masks(kind) and arguments.get("fill_mask") == 0 else set())
-    return _checked(name, {key: value for key, value in arguments.items() if key not in left_out})
-
-
-def _fills_masks(kind: type) -> bool:
-    """Whether masks get 0 where no `fill_mask` is given. `A.save` writes that 0 too."""
-    fill_mask = inspect.signature(kind).parameters.get("fill_mask")
-    return fill_mask is not None and fill_mask.default == 0
-
-
-def _inherited(kind: type) -> set[str]:
-    """Arguments that only classes above take: `A.to_dict` writes them all the same."""
-    above = {name for parent in kind.__mro__[1:-1] for name in inspect.signature(parent).parameters}
-    return above - set(inspect.signature(kind).parameters)
-
-
-def _checked(name: str, arguments: Mapping[str, Any]) -> Step:
-    """The transform, if its class and the names of its arguments exist."""
-    if name in _COMPOSITIONS:
+        inner = arguments.get("transforms")
+        if not isinstance(inner, list) or not inner:
+            raise UsageError(f"{name}: expected a list of transforms in it")
+        arguments = arguments | {"transforms": [_step(one) for one in inner]}
         known = {"transforms", "p", *(("n", "replace") if name in ("SomeOf", "RandomOrder") else ())}
     else:
         known = set(inspect.signature(_kind(name)).parameters)

@@ -26,7 +26,7 @@ MAX_DAMAGED = 0.05
 """The part of all pictures that may be damaged and left out."""
 
 
-def local(place: Any) -> Any:
+def local(place: object) -> Any:
     """The copy on this machine of a place in a store, or of its URL; any other value as it is."""
     place = store_path(place) if is_url(place) else place
     return staged(place) if isinstance(place, StorePath) else place

@@ -26,7 +26,6 @@ from i2i.evaluation.metrics import (
     enough,
     linear,
     mean,
-    mean_across,
     mean_of_pairs,
     of_pairs,
     resized,
@@ -290,7 +289,7 @@ def kid(a: Tensor, b: Tensor, seed: int = 0) -> Estimate:
     a, b = _checked(a, b, 2, "KID")
     of_a, of_b = weights_of(len(a), seed), weights_of(len(b), seed)
     within = mean_of_pairs(a, _kernel, of_a) + mean_of_pairs(b, _kernel, of_b)
-    return of_pairs(within - 2 * mean_across(a, b, _kernel, of_a, of_b), min(len(a), len(b)))
+    return of_pairs(within - 2 * mean_of_pairs(a, _kernel, of_a, b, of_b), min(len(a), len(b)))
 
 
 def _kernel(u: Tensor, v: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ the number itself. The interval says how the number varies *for sets of this siz
 
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Protocol
@@ -115,35 +115,23 @@ Between = Callable[[Tensor, Tensor], Tensor]
 """A number of each pair of pictures: (M, D) and (N, D) → (M, N)."""
 
 
-def mean_of_pairs(pictures: Tensor, between: Between, weights: Tensor) -> Tensor:
-    """For each row w of `weights` Σ w_i w_j k_ij / Σ w_i w_j over i ≠ j, the mean over pairs of different pictures.
+def mean_of_pairs(
+    a: Tensor, between: Between, of_a: Tensor, b: Tensor | None = None, of_b: Tensor | None = None
+) -> Tensor:
+    """For rows v of `of_a` and w of `of_b` Σ v_i w_j k_ij / Σ v_i w_j, the mean over pairs of a picture of each set.
 
-    k is `between` of the `pictures` (N, D), and symmetric. A picture that was drawn twice makes no pair with itself.
-    NaN for a draw of one picture alone.
+    k is `between` of `a` (M, D) and `b` (N, D). Without `b` the pairs are of one set, k is symmetric, w is v and the
+    sums are over i ≠ j: a picture that was drawn twice makes no pair with itself. NaN for a draw of one picture alone.
     """
-    total = torch.zeros(len(weights), dtype=torch.float64)
-    for begin, block in _blocks(pictures, pictures, between):
-        some = weights[:, begin : begin + len(block)]
-        total += (some * (weights @ block.T)).sum(dim=1) - some.square() @ block.diagonal(begin)
-    pairs = weights.sum(dim=1).square() - weights.square().sum(dim=1)
-    return torch.where(pairs > 0, total / pairs, torch.nan)
-
-
-def mean_across(a: Tensor, b: Tensor, between: Between, of_a: Tensor, of_b: Tensor) -> Tensor:
-    """For rows v of `of_a` and w of `of_b` Σ v_i w_j k_ij / Σ v_i w_j, the mean over all pairs of a picture of each.
-
-    k is `between` of `a` (M, D) and `b` (N, D); rows of weights sum to M and N.
-    """
+    alone, others, drawn = b is None, a if b is None else b, of_a if of_b is None else of_b
     total = torch.zeros(len(of_a), dtype=torch.float64)
-    for begin, block in _blocks(a, b, between):
-        total += (of_a[:, begin : begin + len(block)] * (of_b @ block.T)).sum(dim=1)
-    return total / (len(a) * len(b))
-
-
-def _blocks(a: Tensor, b: Tensor, between: Between) -> Iterator[tuple[int, Tensor]]:
-    """Rows of the matrix of all pairs, and where they begin."""
     for begin in range(0, len(a), ROWS):
-        yield begin, between(a[begin : begin + ROWS], b)
+        block, some = between(a[begin : begin + ROWS], others), of_a[:, begin : begin + ROWS]
+        total += (some * (drawn @ block.T)).sum(dim=1)
+        if alone:
+            total -= some.square() @ block.diagonal(begin)
+    pairs = of_a.sum(dim=1) * drawn.sum(dim=1) - (of_a.square().sum(dim=1) if alone else 0)
+    return torch.where(pairs > 0, total / pairs, torch.nan)
 
 
 class Pictures(Protocol):

@@ -19,7 +19,6 @@ from i2i.evaluation.metrics import (
     l1,
     luminance_ssim,
     mean,
-    mean_across,
     mean_of_pairs,
     ms_ssim,
     psnr,
@@ -87,15 +86,6 @@ def test_ms_ssim_agrees_with_torchmetrics() -> None:
         ms_ssim(a[..., :175], a[..., :175])
 
 
-def test_ssim_and_psnr_agree_with_torchmetrics() -> None:
-    image = pytest.importorskip("torchmetrics.functional.image")
-    a, b = pictures(0), pictures(1)
-    x, y = (a + 1) / 2, (b + 1) / 2
-    for n in range(2):
-        expected = image.peak_signal_noise_ratio(x[n : n + 1], y[n : n + 1], data_range=1.0)
-        assert psnr(a, b)[n].item() == pytest.approx(expected.item(), rel=1e-5)
-
-
 def test_luminance_is_pillows() -> None:
     image = pytest.importorskip("PIL.Image")
     pixels = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
@@ -130,18 +120,6 @@ def test_scores_are_their_definitions() -> None:
     assert found.class_accuracy == pytest.approx(np.mean(right))
     assert found.mean_iou == pytest.approx(np.mean(ious))
     assert found.per_class == pytest.approx(dict(enumerate(ious)))
-
-
-def test_mean_iou_is_torchmetrics() -> None:
-    theirs = pytest.importorskip("torchmetrics.functional.classification")
-    torch = pytest.importorskip("torch")
-    draw = np.random.default_rng(1)
-    made, expected = (draw.integers(0, 5, (30, 30)).astype(np.uint8) for _ in range(2))
-    found = metrics.scores(metrics.confusion(made, expected, 5))
-    a, b = torch.from_numpy(made).long(), torch.from_numpy(expected).long()
-    assert found.mean_iou == pytest.approx(float(theirs.multiclass_jaccard_index(a, b, 5)), abs=1e-6)
-    assert found.class_accuracy == pytest.approx(float(theirs.multiclass_accuracy(a, b, 5, average="macro")), abs=1e-6)
-    assert found.pixel_accuracy == pytest.approx(float(theirs.multiclass_accuracy(a, b, 5, average="micro")), abs=1e-6)
 
 
 def test_a_made_pixel_without_label_is_wrong() -> None:
@@ -225,7 +203,7 @@ def test_pairs_of_a_picture_with_itself_do_not_count(at_once: int, monkeypatch: 
     found = mean_of_pairs(pictures, between, rows)
     assert found[:3].tolist() == [2, 1, 3] and bool(found[3].isnan())
     assert sum(computed) == 3 and max(computed) == at_once
-    across = mean_across(pictures, pictures[:2], between, rows[:2], torch.tensor([[1.0, 1], [0, 2]]).double())
+    across = mean_of_pairs(pictures, between, rows[:2], pictures[:2], torch.tensor([[1.0, 1], [0, 2]]).double())
     assert across.tolist() == pytest.approx([(9 + 1 + 1 + 9 + 2 + 3) / 6, (2 * 1 + 9) / 3])
 
 
