@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -247,3 +248,31 @@ def test_a_path_that_is_too_long_for_windows(tmp_path: Path, windows: None) -> N
     path = tmp_path / ("a" * 150) / ("b" * 150)
     with pytest.raises(OutputError, match="longer than the 259 characters that Windows takes"):
         put(path)
+
+
+def test_files_take_the_place_of_files_alone(tmp_path: Path) -> None:
+    """As root a rename would put a file in the place of /dev/null."""
+
+    def write(path: Path) -> None:
+        atomic_write(path, lambda file: file.write(b"new"))
+
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    for name in ("pipe", "folder"):
+        (tmp_path / f"to {name}").symlink_to(tmp_path / name)
+        for target in (name, f"to {name}"):
+            with pytest.raises(OutputError, match=r"cannot be written: .* is there already"):
+                write(tmp_path / target)
+    device = tmp_path / "null"
+    device.symlink_to("/dev/null")
+    with pytest.raises(OutputError, match="no regular file"):
+        write(device)
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and stat.S_ISCHR(Path("/dev/null").stat().st_mode)
+
+    (tmp_path / "old").write_bytes(b"old")
+    for link, target in (("link", "old"), ("loose", "nothing")):
+        (tmp_path / link).symlink_to(target)
+        write(tmp_path / link)
+        assert (tmp_path / link).read_bytes() == b"new" and not (tmp_path / link).is_symlink()
+    assert (tmp_path / "old").read_bytes() == b"old" and not (tmp_path / "nothing").exists()
+    assert not list(tmp_path.glob(".i2i-*"))

@@ -333,6 +333,9 @@ def _what_it_is(data: Path) -> str:
         return f"{len(direct)} pictures directly in it; put them into a folder train/, or trainA/ and trainB/"
     if lists := [path for path in here if path.suffix == ".csv"]:
         return f"a CSV file: use --data {lists[0]}"
+    has, lacks = ("trainA", "trainB") if "trainA" in names else ("trainB", "trainA")
+    if has in names:
+        return f"{has}/ without {lacks}/.{nearest(lacks, [name for name in names if name != has])}"
     near = nearest("trainA", names) or nearest("train", names)
     return (f"the folders {', '.join(names[:_LISTED])}." + near) if names else "nothing"
 

@@ -87,7 +87,7 @@ class MetricSuite:
         }
         self._paired = _PAIRED | self._load_lpips()
         self._networks = self._load_networks()
-        self._features: dict[tuple[str, int], tuple[Pictures, features.Features]] = {}
+        self._features: dict[Any, tuple[Pictures, features.Features]] = {}
 
     @property
     def palette(self) -> palettes.Palette | None:
@@ -290,7 +290,7 @@ class MetricSuite:
         return measured(name, estimate, len(outputs.pool), details)
 
     def _features_of(self, pictures: Pictures, network: MetricNetwork) -> features.Features:
-        place = network.name, id(pictures)
+        place = network.name, tuple(pictures.items) if isinstance(pictures, PictureFiles) else id(pictures)
         if place not in self._features:
             resized = pictures.at_size(self.options.size or SET_SIZE)
             try:

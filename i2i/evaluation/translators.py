@@ -81,7 +81,6 @@ class TranslatorEvaluation:
     def __init__(self, suite: MetricSuite, progress: Progress) -> None:
         self.suite, self.options, self.progress = suite, suite.options, progress
         self.rows: dict[str, Row] = {}
-        self._references: dict[tuple[Item, ...], PictureFiles] = {}
         self.reader: Translator | None = None
         """The label model, which reads labels back from pictures."""
         if self.options.label_model:
@@ -237,10 +236,8 @@ class TranslatorEvaluation:
             return {}
         if data.reference is None:
             return self.suite.sets(pictures, None, job.not_applicable)
-        # one object for all models, as its features are extracted once
-        reference = self._references.setdefault(tuple(data.reference), PictureFiles(data.reference))
-        self.progress(f"comparing {len(pictures)} pictures with the {len(reference)} of {data.reference_from}")
-        return self.suite.sets(pictures, reference, job.not_applicable, job.patches)
+        self.progress(f"comparing {len(pictures)} pictures with the {len(data.reference)} of {data.reference_from}")
+        return self.suite.sets(pictures, PictureFiles(data.reference), job.not_applicable, job.patches)
 
     def _labels(self, job: EvaluationJob, outputs: GeneratedImages) -> dict[str, Measure]:
         """Scores of the outputs' labels, or of those read back from outputs that are pictures; and their files."""

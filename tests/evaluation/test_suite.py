@@ -2,7 +2,6 @@
 
 import json
 import os
-import stat
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,14 +13,13 @@ from evaluation_tools import flat, folder, model, picture, script
 from PIL import Image
 
 from i2i import images
-from i2i.errors import InputError, ModelError, OutputError
+from i2i.errors import InputError, ModelError
 from i2i.evaluation.data import GeneratedImages, Item, PictureFiles
 from i2i.evaluation.data import pictures_in as items
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import LABELS, EvaluationOptions
 from i2i.evaluation.suite import MetricSuite
 from i2i.evaluation.translators import translate
-from i2i.files import atomic_write
 from i2i.images import Picture
 from i2i.images.palettes import Palette, indexed
 
@@ -136,34 +134,6 @@ def test_only_an_evaluation_is_replaced(there: dict[str, Path]) -> None:
     assert mine.read_text() == '{"i2i": "mine"}'
     os.mkfifo(there["made"].parent / "pipe")
     refused(2, "is no evaluation of i2i", *arguments, there["made"].parent / "pipe")
-
-
-def test_files_take_the_place_of_files_alone(tmp_path: Path) -> None:
-    """As root a rename would put a file in the place of /dev/null."""
-
-    def write(path: Path) -> None:
-        atomic_write(path, lambda file: file.write(b"new"))
-
-    os.mkfifo(tmp_path / "pipe")
-    (tmp_path / "folder").mkdir()
-    for name in ("pipe", "folder"):
-        (tmp_path / f"to {name}").symlink_to(tmp_path / name)
-        for target in (name, f"to {name}"):
-            with pytest.raises(OutputError, match=r"cannot be written: .* is there already"):
-                write(tmp_path / target)
-    device = tmp_path / "null"
-    device.symlink_to("/dev/null")
-    with pytest.raises(OutputError, match="no regular file"):
-        write(device)
-    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode) and stat.S_ISCHR(Path("/dev/null").stat().st_mode)
-
-    (tmp_path / "old").write_bytes(b"old")
-    for link, target in (("link", "old"), ("loose", "nothing")):
-        (tmp_path / link).symlink_to(target)
-        write(tmp_path / link)
-        assert (tmp_path / link).read_bytes() == b"new" and not (tmp_path / link).is_symlink()
-    assert (tmp_path / "old").read_bytes() == b"old" and not (tmp_path / "nothing").exists()
-    assert not list(tmp_path.glob(".i2i-*"))
 
 
 class Broken:
