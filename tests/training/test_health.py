@@ -73,7 +73,7 @@ def test_a_generator_that_stands_still(
 ) -> None:
     """Its learning rate is 0; the discriminator soon knows it through and through."""
     at_pace(monkeypatch, generator=0.0)
-    lines = run(tmp_path / "run")
+    lines = run(tmp_path / "run", 160)
     assert {health.NOT_LEARNING, health.SATURATED} <= set(names(lines))
     assert all(names(lines).count(name) == 1 for name in names(lines)), "once an episode"
     said = capsys.readouterr().err
