@@ -26,7 +26,7 @@ from measuring import CPU, WALL, Figures, in_turn, parse, parser, positive, toge
 from pictures import levels, mosaic, pictures_in
 from stream_child import KEEPS, Task
 
-from i2i.images.spool import IN_MEMORY, spool_folder
+from i2i.images.large import IN_MEMORY, spool_folder
 from i2i.inference.loaded_model import bytes_per_pixel, fits
 from i2i.inference.streaming import spool_bytes
 from i2i.models.info import read_info

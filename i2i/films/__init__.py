@@ -74,17 +74,24 @@ class Frame(NamedTuple):
     duration: int
 
 
-class Reader(Protocol):
+class Reader:
     """A film that is open: a context manager.
 
-    `frames` raises `ImageError` where the film is damaged. Once they are read, `film.notes` also has what is missing.
+    `frames` gives them once, and raises `ImageError` where the film is damaged. After them, `film.notes` also has what
+    is missing.
     """
 
     film: Film
+    _file: Any
 
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *_: object) -> None: ...
-    def frames(self) -> Iterator[Frame]: ...
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def frames(self) -> Iterator[Frame]:
+        raise NotImplementedError
 
 
 class Segment(Protocol):

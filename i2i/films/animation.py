@@ -5,13 +5,13 @@ import itertools
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageSequence
 
 from i2i.errors import ImageError
-from i2i.films import Clock, Film, Frame
+from i2i.films import Clock, Film, Frame, Reader
 from i2i.images import Limits, Picture, Pixels, with_channels, with_depth
 from i2i.images.encoding import DEFAULT_QUALITY
 from i2i.images.formats import reasons
@@ -24,14 +24,14 @@ _QUICK, _USUAL = 10, 100
 _FORMATS = {".gif": "GIF", ".webp": "WEBP"}
 
 
-class AnimationReader:
+class AnimationReader(Reader):
     """A GIF or WebP, open; one without movement is a film of one frame. Raises `ImageError` for another file."""
 
     def __init__(self, path: Path) -> None:
         with reasons():
             # bounded by the limits below, frame by frame
-            self._image = Image.open(path.open("rb"), formats=tuple(_FORMATS.values()))  # noqa: TID251
-            image = self._image
+            self._file = Image.open(path.open("rb"), formats=tuple(_FORMATS.values()))  # noqa: TID251
+            image = self._file
             Limits().check_size(*image.size)
             frames = int(getattr(image, "n_frames", 1))
             duration = Fraction(_shown(image)) * _MILLISECOND
@@ -44,16 +44,10 @@ class AnimationReader:
                 loop=int(image.info.get("loop", 0 if image.format == "WEBP" else 1)),
             )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._image.close()
-
     def frames(self) -> Iterator[Frame]:
         clock, time = Clock(_USUAL), 0
         with reasons():
-            for image in ImageSequence.Iterator(self._image):
+            for image in ImageSequence.Iterator(self._file):
                 pixels = np.array(image.convert("RGBA"))
                 duration = _shown(image)
                 alpha = pixels[..., 3].copy() if pixels[..., 3].min() < 255 else None

@@ -17,12 +17,12 @@ from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
 from i2i.errors import ImageError
-from i2i.films import Clock, Film, Frame
+from i2i.films import Clock, Film, Frame, Reader
 from i2i.images import Limits, Picture, Pixels, with_channels, with_depth
 
 _READ = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
@@ -80,23 +80,23 @@ def _open(path: Path) -> Any:
         raise
 
 
-class VideoReader:
+class VideoReader(Reader):
     """A video file, open. Raises `ImageError` for a file that is none, has no frames or is HDR."""
 
     def __init__(self, path: Path) -> None:
         with _reasons("no film that can be read"):
-            self._container = _open(path)
+            self._file = _open(path)
         try:
-            self._stream = _video(self._container)
+            self._stream = _video(self._file)
             context = self._stream.codec_context
             if context is None:
                 raise ImageError("no film that can be read: nothing here decodes its pictures")
             Limits().check_size(context.width, context.height)
             self._stream.thread_type = "AUTO"
-            is_mp4 = "mp4" in self._container.format.name
-            if "matroska" in self._container.format.name and path.stat().st_size < _matroska_bytes(path):
+            is_mp4 = "mp4" in self._file.format.name
+            if "matroska" in self._file.format.name and path.stat().st_size < _matroska_bytes(path):
                 raise ImageError("damaged film: its end is missing")
-            self._is_cut = self._container.format.name == "mpegts" and _is_cut_transport(path)
+            self._is_cut = self._file.format.name == "mpegts" and _is_cut_transport(path)
             # an edit list may leave out frames of the file, so their number is none of the film's
             self._length = (self._stream.duration or 0) if is_mp4 else 0
             self._losses: list[str] = []
@@ -109,14 +109,8 @@ class VideoReader:
             self._size = self._first.height, self._first.width
             self.film = self._described()
         except BaseException:
-            self._container.close()
+            self._file.close()
             raise
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._container.close()
 
     def frames(self) -> Iterator[Frame]:
         """The frames, once."""
@@ -138,7 +132,7 @@ class VideoReader:
         sideways = self._turns % 2
         height, width = reversed(self._size) if sideways else self._size
         rate, aspect = stream.average_rate or stream.guessed_rate or Fraction(25), stream.sample_aspect_ratio or 1
-        whole = Fraction(self._container.duration or 0, _MICROSECONDS)
+        whole = Fraction(self._file.duration or 0, _MICROSECONDS)
         parts = first.format.components
         notes = ["transparency left out"] if any(part.is_alpha for part in parts) else []
         if first.interlaced_frame:
@@ -165,7 +159,7 @@ class VideoReader:
         decoded = damaged = end = step = 0
         seconds = Fraction(0)  # to the end of all streams
         with _reasons("damaged film"):
-            for packet in self._container.demux():
+            for packet in self._file.demux():
                 if packet.pts is not None and packet.time_base:
                     seconds = max(seconds, (packet.pts + (packet.duration or 0)) * packet.time_base)
                 if packet.stream is not self._stream:
@@ -186,11 +180,11 @@ class VideoReader:
 
     def _promised(self) -> Fraction:
         """The seconds that the header promises, for formats whose header does; else 0."""
-        format = self._container.format.name
+        format = self._file.format.name
         if format == "avi" and self._stream.average_rate:
             return self._stream.frames / self._stream.average_rate
         promises = format in ("flv", "matroska,webm")
-        return Fraction(self._container.duration or 0, _MICROSECONDS) if promises else Fraction(0)
+        return Fraction(self._file.duration or 0, _MICROSECONDS) if promises else Fraction(0)
 
     def _upright(self, frame: Any) -> Pixels:
         format = "rgb48le" if self.film.deep else "rgb24"

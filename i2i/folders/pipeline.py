@@ -22,9 +22,8 @@ from i2i.folders.jobs import Job, blend_of, read_mask
 from i2i.folders.report import Progress, Record, changes, clipped, masked, painted, unlabelled
 from i2i.folders.staging import stage
 from i2i.images import Picture, probe, read, write
-from i2i.images.large import LARGE_LIMITS, large_size
+from i2i.images.large import LARGE_LIMITS, SpoolError, large_size
 from i2i.images.picture import DEFAULT_LIMITS
-from i2i.images.spool import SpoolError
 from i2i.inference.blend import Blend
 from i2i.inference.options import FolderOptions
 from i2i.inference.scaling import resized

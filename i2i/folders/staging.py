@@ -19,7 +19,7 @@ from i2i.errors import ImageError, OutputError
 from i2i.files import remove_strays, shared_folder
 from i2i.folders import stores
 from i2i.folders.jobs import Job
-from i2i.images.spool import FOLDER_VARIABLE, spool_folder
+from i2i.images.large import FOLDER_VARIABLE, spool_folder
 from i2i.terminal import printable
 from i2i.urls import StorePath, as_path, is_url
 

@@ -23,15 +23,9 @@ _MAX_CHANNELS = 64
 _ARRAY_HEADERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
 
 
-def netpbm_size(head: bytes, limits: Limits) -> tuple[int, int]:
-    """(width, height) from the beginning of a file. Raises `ImageError` if there is none within the limits."""
-    width, height, _, _ = _netpbm_header(head[:_HEADER_BYTES], limits)
-    return width, height
-
-
 def netpbm(data: bytes, limits: Limits) -> Pixels:
     """(H, W, 1 or 3) uint8, or uint16 where the file's maximum is above 255, scaled to the full range."""
-    width, height, maximum, start = _netpbm_header(data[:_HEADER_BYTES], limits)
+    width, height, maximum, start = netpbm_header(data, limits)
     channels = 3 if data[:2] in (b"P3", b"P6") else 1
     if data[:2] in _PLAIN:
         return _plain(data, start, width * height * channels)
@@ -50,10 +44,10 @@ def as_netpbm(pixels: Pixels) -> bytes:
     return head.encode() + np.ascontiguousarray(pixels, kind).tobytes()
 
 
-def _netpbm_header(head: bytes, limits: Limits) -> tuple[int, int, int, int]:
-    """Width, height, maximum, and where the pixels begin."""
+def netpbm_header(head: bytes, limits: Limits) -> tuple[int, int, int, int]:
+    """Width, height, maximum, and where the pixels begin. Raises `ImageError` if there is no header in the limits."""
     count = 2 if head[:2] in (b"P1", b"P4") else 3
-    found = re.match(rb"P[1-6]" + (_GAP + rb"(\d{1,9})") * count + rb"(?:\s|$)", head)
+    found = re.match(rb"P[1-6]" + (_GAP + rb"(\d{1,9})") * count + rb"(?:\s|$)", head[:_HEADER_BYTES])
     if found is None:
         raise ImageError("damaged: a PPM header without width, height and maximum")
     width, height, maximum = (*map(int, found.groups()), 255)[:3]
@@ -69,7 +63,7 @@ def _plain(data: bytes, start: int, count: int) -> Pixels:
     # a number takes at least two characters, but a bit one: the text is measured before it is taken apart
     if len(data) - start < (count if data[:2] == b"P1" else 2 * count - 1):
         raise ImageError(f"damaged: it is truncated, with {len(data) - start} bytes of text for {count} numbers")
-    image = Image.open(io.BytesIO(data), formats=("PPM",))  # noqa: TID251 (bounded by `_netpbm_header`)
+    image = Image.open(io.BytesIO(data), formats=("PPM",))  # noqa: TID251 (bounded by `netpbm_header`)
     pixels = np.array(image.convert("L") if image.mode == "1" else image)
     return pixels if pixels.ndim == 3 else pixels[..., None]
 
@@ -92,16 +86,10 @@ def _scaled(values: Pixels, maximum: int) -> Pixels:
     return np.rint(np.arange(maximum + 1) * (full / maximum)).astype(kind)[values]
 
 
-def npy_size(file: BinaryIO, limits: Limits) -> tuple[int, int]:
-    """(width, height) from the header. Raises `ImageError` as `npy` does for a header."""
-    shape, _, _ = _npy_header(file, limits)
-    return shape[1], shape[0]
-
-
 def npy(data: bytes, limits: Limits) -> Pixels:
     """The numbers (H, W, C) of a file, in its type. Raises `ImageError` for all else than a whole array of numbers."""
     file = io.BytesIO(data)
-    shape, fortran, dtype = _npy_header(file, limits)
+    shape, fortran, dtype = npy_header(file, limits)
     values = _samples(data, file.tell(), dtype, math.prod(shape)).reshape(shape, order="F" if fortran else "C")
     return np.array(values.reshape(*shape[:2], -1), dtype.newbyteorder("="), order="C")
 
@@ -113,7 +101,7 @@ def as_npy(values: Pixels) -> bytes:
     return file.getvalue()
 
 
-def _npy_header(file: BinaryIO, limits: Limits) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def npy_header(file: BinaryIO, limits: Limits) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Shape, order and type, within the limits; the file is then at the first number."""
     try:
         version = np.lib.format.read_magic(file)

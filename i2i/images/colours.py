@@ -58,17 +58,13 @@ def from_ycbcr(stored: Pixels, coefficients: Sequence[float], reference: Sequenc
     Coefficients that are not positive, or do not add up to 1, count as those of BT.601; a reference black that is equal
     to white counts as the full range.
     """
-    red, green, blue = coefficients if _are_weights(coefficients) else _BT_601
+    is_usable = len(coefficients) == 3 and all(0 < weight < 1 for weight in coefficients)
+    is_usable = is_usable and math.isclose(sum(coefficients), 1, abs_tol=_SUM_TOLERANCE)
+    red, green, blue = coefficients if is_usable else _BT_601
     y, cb, cr = _unscaled(stored, reference)
     r, b = y + cr * (2 - 2 * red), y + cb * (2 - 2 * blue)
     g = (y - red * r - blue * b) / green
     return np.rint(np.clip(np.stack([r, g, b], axis=-1), 0, white(stored))).astype(stored.dtype)
-
-
-def _are_weights(coefficients: Sequence[float]) -> bool:
-    if len(coefficients) != 3 or not all(0 < weight < 1 for weight in coefficients):
-        return False
-    return math.isclose(sum(coefficients), 1, abs_tol=_SUM_TOLERANCE)
 
 
 def _unscaled(stored: Pixels, reference: Sequence[float]) -> list[Pixels]:
@@ -79,9 +75,8 @@ def _unscaled(stored: Pixels, reference: Sequence[float]) -> list[Pixels]:
         reference = usual
     channels = []
     for i, span in enumerate((full, middle - 1, middle - 1)):
-        black, bright = reference[2 * i : 2 * i + 2]
-        if black == bright:
-            black, bright = usual[2 * i : 2 * i + 2]
+        ends = slice(2 * i, 2 * i + 2)
+        black, bright = reference[ends] if len(set(reference[ends])) > 1 else usual[ends]
         channels.append((stored[..., i].astype(np.float32) - black) * (span / (bright - black)))
     return channels
 
@@ -101,9 +96,7 @@ def from_lab(lab: Pixels, icc: bool) -> Pixels:
         a, b = (lab[..., i].view(np.int8 if step == 1 else np.int16).astype(np.float32) / step for i in (1, 2))
     y = (lightness + 16) / 116
     f = np.stack([y + a / 500, y, y - b / 200], axis=-1)
-    epsilon = 6 / 29
-    xyz = np.where(f > epsilon, f**3, 3 * epsilon**2 * (f - 4 / 29)) * _D50
-    linear = np.clip(xyz @ _TO_SRGB.T, 0, 1)
+    linear = np.clip(_cubed(f) * _D50 @ _TO_SRGB.T, 0, 1)
     return np.rint(from_linear(linear) * white(lab)).astype(lab.dtype)
 
 
@@ -129,7 +122,7 @@ def with_luminance(colours: Pixels, light: Pixels) -> Pixels:
     y = light @ _TO_XYZ[1]
     f = _lab_curve(colours @ _TO_XYZ.T)
     f += (_lab_curve(y) - f[..., 1])[..., None]
-    xyz = np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)).astype(np.float32)
+    xyz = _cubed(f).astype(np.float32)
     xyz[..., 1] = y
     grey = y[..., None]
     chroma = xyz @ _FROM_XYZ.T - grey
@@ -140,6 +133,11 @@ def with_luminance(colours: Pixels, light: Pixels) -> Pixels:
 
 def _lab_curve(xyz: Pixels) -> Pixels:
     return np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / np.float32(3 * (6 / 29) ** 2) + np.float32(4 / 29))
+
+
+def _cubed(f: Pixels) -> Pixels:
+    """The inverse of `_lab_curve`."""
+    return np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29))
 
 
 def split_lab(picture: "Tensor") -> tuple["Tensor", "Tensor"]:

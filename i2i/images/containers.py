@@ -27,9 +27,9 @@ from i2i.images.picture import Picture
 
 SEGMENT_BYTES = 65_533
 """The content of one segment of a JPEG, whose length takes two of its 65,535 bytes."""
-MOST_JPEG_RESOLUTION = 65_535.5
-JFIF_SEGMENT = b"\xff\xe0\0\x10JFIF\0\1\1\0\0\1\0\1\0\0"
-"""ITU-T T.871: a density that is not known."""
+_MOST_DENSITY = 65_535.5
+BEHIND_JFIF = 20
+"""Where a JPEG goes on whose writer begins it with JFIF."""
 
 _START = b"\xff\xd8"
 _SCAN, _COMMENT, _END = 0xDA, 0xFE, 0xD9
@@ -48,7 +48,6 @@ _FURTHER_XMP = b"http://ns.adobe.com/xmp/extension/\0"
 _FRAME_COUNT = 0xB001
 _IPTC = b"8BIM\x04\x04"
 _CENTIMETRES = 2.54
-_DENSITY, _BEHIND_JFIF, _DPI = 13, 20, 1
 _FILL_BYTES = 1 << 16
 _MAX_CHUNKS = _MAX_BLOCKS = 10_000
 # of a GIF's data, 255 bytes or fewer each
@@ -182,35 +181,28 @@ def _joined(profile: list[bytes]) -> bytes | None:
     return b"".join(part[len(_ICC) + 2 :] for part in parts)
 
 
-def jpeg_comment(picture: Picture) -> bytes:
-    """The comment of a picture as a JPEG holds it, in one segment; empty where it is longer."""
-    text = picture.texts.get("Comment", "").encode("utf-8", "replace")
-    return text if len(text) <= SEGMENT_BYTES else b""
+def jpeg_head(picture: Picture, exif: bytes | None) -> tuple[bytes, list[str]]:
+    """The beginning of a JPEG, with all of a picture but its profile: start, JFIF (ITU-T T.871), EXIF, XMP, comment.
 
-
-def jpeg_keeps_xmp(xmp: bytes) -> bool:
-    """Whether a packet fits into one segment."""
-    return len(xmp) + len(XMP_IN_JPEG) <= SEGMENT_BYTES
-
-
-def jpeg_with_metadata(data: bytes, picture: Picture) -> bytes:
-    """A JPEG that begins with a JFIF segment, with resolution, XMP and comment of a picture."""
-    if data[6:11] != _JFIF:
-        return data
-    head, added = bytearray(data[:_BEHIND_JFIF]), b""
-    if picture.resolution and max(picture.resolution) < MOST_JPEG_RESOLUTION:
-        across, down = (max(1, round(value)) for value in picture.resolution)
-        struct.pack_into(">BHH", head, _DENSITY, _DPI, across, down)
-    if picture.xmp and jpeg_keeps_xmp(picture.xmp):
-        added += _packed(0xE1, XMP_IN_JPEG + picture.xmp)
-    if text := jpeg_comment(picture):
-        added += _packed(_COMMENT, text)
-    return bytes(head) + added + data[_BEHIND_JFIF:]
-
-
-def exif_segment(block: bytes) -> bytes:
-    """The segment directly behind a JPEG's first two bytes (Exif 2.32, Sec. 4.5.4); it holds at most 65,533 bytes."""
-    return _packed(0xE1, EXIF_PREFIX + block.removeprefix(EXIF_PREFIX))
+    With it the names of the parts for which there is no room in it, as each has one segment.
+    """
+    density, left_out = (0, 1, 1), list[str]()
+    if picture.resolution and max(picture.resolution) < _MOST_DENSITY:
+        density = 1, *(max(1, round(value)) for value in picture.resolution)
+    elif picture.resolution:
+        left_out.append("resolution")
+    head = _START + _packed(0xE0, _JFIF + struct.pack(">HBHHH", 0x101, *density, 0))
+    parts = {
+        "EXIF": (0xE1, exif and EXIF_PREFIX + exif.removeprefix(EXIF_PREFIX)),
+        "XMP": (0xE1, picture.xmp and XMP_IN_JPEG + picture.xmp),
+        "Comment": (_COMMENT, picture.texts.get("Comment", "").encode("utf-8", "replace")),
+    }
+    for name, (marker, content) in parts.items():
+        if content and len(content) <= SEGMENT_BYTES:
+            head += _packed(marker, content)
+        elif content:
+            left_out.append(name)
+    return head, left_out
 
 
 def _packed(marker: int, content: bytes) -> bytes:

@@ -15,14 +15,13 @@ import stat
 import warnings
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from i2i.errors import ImageError, UsageError
-from i2i.files import BINARY
 from i2i.images import arrays, containers, heif, png, tiff
 from i2i.images import metadata as meta
 from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, plain, reasons, refusal, sniff
@@ -42,7 +41,7 @@ _AVIF_SIZE = rb"ispe\0\0\0\0(.{4})(.{4})"
 
 def read(path: Path, limits: Limits = DEFAULT_LIMITS, values: ValueRange | None = None) -> Picture:
     """The picture in a file, with `values` in units. Raises `ImageError` with the reason, whatever the file is."""
-    with _open(path, limits) as file:
+    with open_regular(path, limits) as file:
         try:
             data = file.read(limits.file_bytes + 1)
         except OSError as error:
@@ -52,23 +51,22 @@ def read(path: Path, limits: Limits = DEFAULT_LIMITS, values: ValueRange | None 
 
 def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
     """(width, height) of a picture file, upright, from its header. Raises `ImageError` as `read` would."""
-    with _open(path, limits) as file, reasons():
-        head, format = _recognised(file)
+    with open_regular(path, limits) as file, reasons():
+        format = _recognised(file)
         if format == "PPM":
-            return arrays.netpbm_size(head, limits)
+            return arrays.netpbm_header(file.read(HEAD_BYTES), limits)[:2]
         if format == "HEIF":
             return heif.size(file.read(limits.file_bytes), limits)
         if format == "NPY":
-            return arrays.npy_size(file, limits)
+            height, width, *_ = arrays.npy_header(file, limits)[0]
+            return width, height
         found = ParsedFile() if format == "TIFF" else _parse(file, format, limits, pixels=False)
         try:
-            with reasons():
-                if format == "TIFF":
-                    rows = tiff.Rows(file, limits, segments=False)
-                    return meta.upright_size(rows.width, rows.height, rows.turn)
-                size = _header(io.BytesIO(found.pixels), format, limits).size
-                return meta.upright_size(*size, meta.orientation(meta.exif_tags(found.exif, found.xmp)))
-        except ImageError:  # perhaps the pixels can be read all the same, and else their reason counts
+            if format == "TIFF":
+                rows = tiff.Rows(file, limits)
+                return meta.upright_size(rows.width, rows.height, rows.turn)
+            return meta.upright_size(*_header(io.BytesIO(found.pixels), format, limits).size, found.turn)
+        except Exception:  # perhaps the pixels can be read all the same, and else their reason counts
             height, width = read(path, limits).pixels.shape[:2]
             return width, height
 
@@ -82,7 +80,7 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, values: ValueRange | No
     limits.check_bytes(len(data))
     with reasons():
         source = io.BytesIO(data)
-        _, format = _recognised(source)
+        format = _recognised(source)
         if format == "NPY":
             array = arrays.npy(data, limits)
             picture = replace(split_alpha(_as_pixels(array)) if values is None else Picture(array), format="NPY")
@@ -92,7 +90,8 @@ def decode(data: bytes, limits: Limits = DEFAULT_LIMITS, values: ValueRange | No
         elif format == "PPM":
             picture = Picture(arrays.netpbm(data, limits), format="PPM")
         elif format == "HEIF":
-            picture, _ = _described(*heif.decode(data, limits), is_upright=True)
+            stored, found = heif.decode(data, limits)
+            picture = found.described(stored, turn=1)  # whatever its metadata say
         else:
             picture = _by_libraries(source, format, limits)
         return picture if values is None else in_units(picture, values)
@@ -102,13 +101,12 @@ def _by_libraries(file: BinaryIO, format: Format, limits: Limits) -> Picture:
     """A picture whose pixels Pillow or OpenCV decodes, from the part of its file that they need."""
     found = _parse(file, format, limits)
     image = _header(io.BytesIO(found.pixels), format, limits)
-    pixels, alpha = _pixels_of(image, found.pixels)
+    stored = _pixels_of(image, found.pixels)
     if found.transparent is not None:
-        alpha = _opaque_but(pixels, found.transparent)
+        stored.alpha = _opaque_but(stored.pixels, found.transparent)
     if image.mode == "CMYK":
         found.icc = None
-    numbers = np.array(image) if image.mode == "P" else None
-    return _described(Picture(pixels, alpha, numbers=numbers, format=format), found)[0]
+    return found.described(replace(stored, format=format))
 
 
 def _as_pixels(array: Pixels) -> Pixels:
@@ -138,18 +136,13 @@ def from_pil(image: Image.Image, values: ValueRange | None = None) -> Picture:
         return in_units(Picture(np.array(image)[..., None]) if wide else from_pil(image), values)
     if image.mode in ("I", "F"):
         raise UsageError(f"a PIL image of mode {image.mode}, whose range is not defined; expected L, RGB, I;16 …")
-    tags = _tags(image)
     try:
-        pixels, alpha = of_image(image)
+        stored = _of_image(image)
     # a file that was only opened turns out damaged now, or has a text in the place of a number that Pillow expects
     except (OSError, ValueError, SyntaxError, TypeError) as error:
         raise UsageError(f"a PIL image of mode {image.mode} that cannot be read: {error}") from None
-    turn = meta.orientation(tags)
-    numbers = np.array(image) if image.mode == "P" else None
-    alpha, numbers = (None if part is None else meta.upright(part, turn) for part in (alpha, numbers))
-    block = meta.exif_block(tags, meta.DESCRIPTIVE if image.format == "TIFF" else None)
-    picture = Picture(meta.upright(pixels, turn), alpha, exif=block, numbers=numbers)
-    return replace(picture, format=_format_of(image), **_info_of(image))
+    only = meta.DESCRIPTIVE if image.format == "TIFF" else None
+    return _beside(image).described(replace(stored, format=_format_of(image)), only=only)
 
 
 def _untouched(image: Image.Image) -> bytes | None:
@@ -185,26 +178,18 @@ def _are_alike(image: Image.Image, data: bytes) -> bool:
     return getattr(image, "_exif", None) is None or dict(image.getexif()) == dict(fresh.getexif())
 
 
-def _tags(image: Image.Image) -> Image.Exif:
-    """A copy of its EXIF; none where that is damaged."""
-    with contextlib.suppress(Exception):
-        return meta.exif_tags(image.getexif().tobytes())
-    return Image.Exif()
-
-
-def _info_of(image: Image.Image) -> dict[str, Any]:
-    """Profile, XMP and resolution of an image as Pillow has them; values of another type are texts of its file."""
-    info = image.info
-    found: dict[str, Any] = {}
+def _beside(image: Image.Image) -> ParsedFile:
+    """All of an image but its pixels, as Pillow has it; values of another type are texts of its file."""
+    found, info = ParsedFile(), image.info
+    with contextlib.suppress(Exception):  # damaged EXIF is as good as none
+        found.add_exif(image.getexif().tobytes())
     if isinstance(info.get("icc_profile"), bytes) and image.mode not in ("CMYK", "LAB"):
-        found["icc"] = info["icc_profile"]
+        found.add_icc(info["icc_profile"])
     if isinstance(info.get("xmp"), bytes):
-        found["xmp"] = meta.upright_xmp(info["xmp"])
+        found.add_xmp(info["xmp"])
     dpi = info.get("dpi")
     if isinstance(dpi, tuple) and len(dpi) == 2 and dpi != (1, 1):  # Pillow's for a TIFF without resolution
-        across, down = float(dpi[0]), float(dpi[1])
-        if meta.is_resolution(across, down):
-            found["resolution"] = across, down
+        found.add_resolution(float(dpi[0]), float(dpi[1]))
     return found
 
 
@@ -216,7 +201,7 @@ def describe(file: BinaryIO, format: Format, limits: Limits) -> tuple[Picture, i
     with reasons():
         file.seek(0)
         found = _parse(file, format, limits, pixels=False)
-        return _described(Picture(np.empty((0, 0, 0), np.uint8), format=format), found)
+        return found.described(Picture(np.empty((0, 0, 0), np.uint8), format=format)), found.turn
 
 
 def _parse(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True) -> ParsedFile:
@@ -230,20 +215,8 @@ def _parse(file: BinaryIO, format: Format, limits: Limits, pixels: bool = True) 
     return {"JPEG": containers.jpeg, "GIF": containers.gif, "BMP": containers.bmp}[format](file, pixels)
 
 
-def _described(stored: Picture, found: ParsedFile, is_upright: bool = False) -> tuple[Picture, int]:
-    """The picture upright, with the metadata of its file, and the orientation in which it is stored.
-
-    One that is upright already stays as it is, whatever its metadata say.
-    """
-    tags = meta.exif_tags(found.exif, found.xmp)
-    turn = 1 if is_upright else meta.orientation(tags)
-    found.add_resolution(*(meta.exif_resolution(tags) or (0.0, 0.0)))
-    found.exif = meta.exif_block(tags)
-    return found.described(stored, turn), turn
-
-
-def _pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
-    """Colours (H, W, 1 or 3) and alpha (H, W) or None, both of uint8, uint16 or float32."""
+def _pixels_of(image: Image.Image, data: bytes) -> Picture:
+    """The pixels of an image that was opened from `data`."""
     depth, kind = (data[24], data[25]) if image.format == "PNG" else (8, 0)
     # 16 bits per channel and several channels, which Pillow would reduce to 8
     deep = depth == 16 and kind != 0
@@ -252,10 +225,10 @@ def _pixels_of(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
         pixels = _by_opencv(image, data)
         if pixels is not None:
             # Pillow gives the mode RGBA for 16-bit grey with alpha
-            return _split_alpha(pixels, gray=image.mode == "L" or kind == _GREY_WITH_ALPHA)
+            return _split(pixels, gray=image.mode == "L" or kind == _GREY_WITH_ALPHA)
         if deep:
             raise ImageError("damaged: the pixels cannot be decoded")
-    return of_image(image)
+    return _of_image(image)
 
 
 def _by_opencv(image: Image.Image, data: bytes) -> Pixels | None:
@@ -266,7 +239,7 @@ def _by_opencv(image: Image.Image, data: bytes) -> Pixels | None:
         return None
     if pixels is None or pixels.shape[:2] != (image.height, image.width):
         return None
-    return pixels[..., None] if pixels.ndim == 2 else _in_rgb(pixels)
+    return pixels if pixels.ndim == 2 else _in_rgb(pixels)
 
 
 def _in_rgb(pixels: Pixels) -> Pixels:
@@ -277,24 +250,22 @@ def _in_rgb(pixels: Pixels) -> Pixels:
     return pixels
 
 
-def of_image(image: Image.Image) -> tuple[Pixels, Pixels | None]:
-    """Colours and alpha of any image of Pillow's whose mode has a range; a transparent colour becomes alpha."""
+def _of_image(image: Image.Image) -> Picture:
+    """The pixels of any image of Pillow's whose mode has a range; a transparent colour becomes alpha."""
+    numbers = np.array(image) if image.mode == "P" else None
     image, transparent = _believed(image)
-    if image.mode.startswith("I;16"):
-        pixels = np.asarray(image).astype(np.uint16)[..., None]
-        return pixels, _opaque_but(pixels, transparent) if isinstance(transparent, int) else None
     gray = image.mode in ("1", "L", "LA", "La")
-    if gray and isinstance(transparent, int):  # Pillow's own conversion of these depends on its version
-        pixels = np.array(image.convert("L"))[..., None]
-        return pixels, _opaque_but(pixels, transparent)
+    # Pillow's own conversion of a transparent grey depends on its version
+    if image.mode.startswith("I;16") or (gray and isinstance(transparent, int)):
+        pixels = (np.array(image.convert("L")) if gray else np.asarray(image).astype(np.uint16))[..., None]
+        return Picture(pixels, _opaque_but(pixels, transparent) if isinstance(transparent, int) else None)
     if image.mode == "La":  # Pillow converts it to nothing else
         image = image.convert("LA")
     if image.mode in ("RGBA", "RGBa", "LA", "PA") or transparent is not None:
         image = image.convert("RGBA")
     elif image.mode != (mode := "L" if gray else "RGB"):  # Pillow would copy it all the same
         image = image.convert(mode)
-    pixels = np.array(image)
-    return _split_alpha(pixels if pixels.ndim == 3 else pixels[..., None], gray)
+    return replace(_split(np.array(image), gray), numbers=numbers)
 
 
 def _believed(image: Image.Image) -> tuple[Image.Image, object]:
@@ -313,25 +284,25 @@ def _opaque_but(pixels: Pixels, colour: object) -> Pixels:
     return np.where((pixels == colour).all(axis=2), 0, white(pixels)).astype(pixels.dtype)
 
 
-def _split_alpha(pixels: Pixels, gray: bool) -> tuple[Pixels, Pixels | None]:
-    alpha = pixels[..., -1].copy() if pixels.shape[2] in (2, 4) else None
-    return np.ascontiguousarray(pixels[..., : 1 if gray else min(3, pixels.shape[2])]), alpha
+def _split(pixels: Pixels, gray: bool) -> Picture:
+    """(H, W) or (H, W, C), whose colours are equal if it is `gray`, as colours and alpha."""
+    if pixels.ndim == 2:
+        return Picture(pixels[..., None])
+    return split_alpha(pixels[..., [0, -1][: pixels.shape[2] - 2]] if gray else pixels)
 
 
-def _open(path: Path, limits: Limits) -> BinaryIO:
+def open_regular(path: Path, limits: Limits) -> BinaryIO:
+    """A file of bytes within the limits. Raises `ImageError` for any other, without waiting for a pipe."""
     try:
-        # without O_NONBLOCK, which Windows lacks, the opening of a FIFO waits for a writer
-        descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | BINARY)
+        file = open(path, "rb", opener=_opened)  # noqa: SIM115 - the caller closes it
     except (OSError, ValueError) as error:
         special = isinstance(error, OSError) and path.exists() and not path.is_file()
         reason = "not a regular file" if special else f"cannot be opened: {getattr(error, 'strerror', error)}"
         raise ImageError(reason) from None
-    status = os.fstat(descriptor)
-    if not stat.S_ISREG(status.st_mode):
-        os.close(descriptor)
-        raise ImageError("not a regular file")
-    file = os.fdopen(descriptor, "rb")
     try:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise ImageError("not a regular file")
         limits.check_bytes(status.st_size)
     except ImageError:
         file.close()
@@ -339,14 +310,19 @@ def _open(path: Path, limits: Limits) -> BinaryIO:
     return file
 
 
-def _recognised(file: BinaryIO) -> tuple[bytes, Format]:
-    """The first bytes, and the format of the file. Raises `ImageError` that names one that is not read."""
+def _opened(name: str, flags: int) -> int:
+    # without O_NONBLOCK, which Windows lacks, the opening of a FIFO waits for a writer
+    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def _recognised(file: BinaryIO) -> Format:
+    """The format of the file. Raises `ImageError` that names one that is not read."""
     head = file.read(HEAD_BYTES)
     format = sniff(head)
     if format is None or lacking(format):
         raise ImageError(refusal(head))
     file.seek(0)
-    return head, format
+    return format
 
 
 def _header(file: BinaryIO, format: Format, limits: Limits) -> Image.Image:

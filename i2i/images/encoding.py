@@ -91,17 +91,18 @@ def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> b
         if png.FAST or pixels.shape[2] == 2:  # OpenCV does not take grey with alpha
             return png.encode(pixels, picture, icc)
         return png.with_metadata(_png_by_opencv(pixels), picture, icc)
-    options: dict[str, Any] = {}
-    if format in WITH_METADATA:
-        options = {"quality": quality, "icc_profile": icc, "exif": exif_for(picture, format)[0] or b""}
-        options |= {"xmp": picture.xmp} if picture.xmp and format != "JPEG" else {}
+    exif, is_jpeg = exif_for(picture, format)[0] or b"", format == "JPEG"
+    options: dict[str, Any] = {"quality": quality, "icc_profile": icc} if format in WITH_METADATA else {}
+    if options and not is_jpeg:
+        options |= {"exif": exif, **({"xmp": picture.xmp} if picture.xmp else {})}
     file, image = io.BytesIO(), Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
     try:
         image.save(file, format, **options)
     except (ValueError, OSError) as error:
         size = f"{image.width}x{image.height}"
         raise OutputError(f"{size} pixels cannot be written as {format}: {error}") from None
-    return containers.jpeg_with_metadata(file.getvalue(), picture) if format == "JPEG" else file.getvalue()
+    data = file.getvalue()
+    return containers.jpeg_head(picture, exif)[0] + data[containers.BEHIND_JFIF :] if is_jpeg else data
 
 
 def _png_by_opencv(pixels: Pixels) -> bytes:
@@ -121,14 +122,8 @@ def as_pil(picture: Picture) -> Image.Image:
     if layers.dtype != np.uint8:
         layers = with_depth(layers, np.uint16 if layers.shape[2] == 1 else np.uint8)
     image = Image.fromarray(layers[..., 0] if layers.shape[2] == 1 else layers)
-    if picture.icc:
-        image.info["icc_profile"] = picture.icc
-    if picture.exif:
-        image.info["exif"] = picture.exif
-    if picture.xmp:
-        image.info["xmp"] = picture.xmp
-    if picture.resolution:
-        image.info["dpi"] = picture.resolution
+    info = {"icc_profile": picture.icc, "exif": picture.exif, "xmp": picture.xmp, "dpi": picture.resolution}
+    image.info |= {name: value for name, value in info.items() if value}
     return image
 
 
@@ -137,13 +132,10 @@ def exif_for(picture: Picture, format: Format) -> tuple[bytes | None, list[str]]
 
     It has all for which the format has no other place.
     """
-    if format == "PNG":
+    is_jpeg = format == "JPEG"
+    if format == "PNG" or (is_jpeg and not TEXTS_IN_EXIF.keys() & picture.texts):
         return picture.exif, []
-    if format != "JPEG":
-        return exif_with_texts(picture)
-    if TEXTS_IN_EXIF.keys() & picture.texts:
-        return exif_with_texts(picture, containers.SEGMENT_BYTES)
-    return (picture.exif if len(picture.exif or b"") <= containers.SEGMENT_BYTES else None), []
+    return exif_with_texts(picture, containers.SEGMENT_BYTES if is_jpeg else None)
 
 
 def profile(picture: Picture) -> bytes | None:
@@ -155,48 +147,42 @@ def profile(picture: Picture) -> bytes | None:
 def not_kept_by(suffix: str, picture: Picture) -> list[str]:
     """The parts of a picture that a file of that suffix does not keep, in words; often none."""
     format = WRITTEN.get(suffix.lower(), written_format(picture.format))
-    found = []
-    if picture.alpha is not None and format not in WITH_ALPHA:
-        found.append(f"transparency dropped: {NAMES[format]} has none")
-    if picture.units is not None:
-        pass  # values are written as they are, or not at all
-    elif picture.pixels.dtype != np.uint8 and format not in DEEP:
-        found.append(f"scaled to 8 bits: {NAMES[format]} has no more")
-    elif picture.pixels.dtype == np.float32 and format not in ("TIFF", "NPY"):
-        found.append(f"scaled to 16 bits: {NAMES[format]} has no floating point")
-    if picture.icc and format in WITH_METADATA and profile(picture) is None:
-        found.append("colour profile dropped: it is for other colours than the result's")
-    found += [f"{name} dropped: {NAMES[format]} has no place for it" for name in _homeless(picture, format)]
-    return found + [f"not kept: {name}" for name in picture.unread]
-
-
-def _homeless(picture: Picture, format: Format) -> list[str]:
-    """The metadata of a picture that a file of the format does not hold."""
-    plain, is_jpeg = format not in WITH_METADATA, format == "JPEG"
-    long_exif = is_jpeg and len(picture.exif or b"") > containers.SEGMENT_BYTES
-    long_xmp = is_jpeg and picture.xmp is not None and not containers.jpeg_keeps_xmp(picture.xmp)
-    far = is_jpeg and picture.resolution is not None and max(picture.resolution) >= containers.MOST_JPEG_RESOLUTION
-    texts = _homeless_texts(picture, format)
-    found = {
-        "EXIF": picture.exif and (plain or long_exif),
+    name, plain = NAMES[format], format not in WITH_METADATA
+    # values in units are written as they are, or not at all
+    depth = 8 if picture.units is not None else picture.pixels.dtype.itemsize * 8
+    held = 32 if format in ("TIFF", "NPY") else 16 if format in DEEP else 8
+    lost = ["EXIF", "resolution", "XMP"] if plain else []
+    if format == "JPEG":
+        lost = containers.jpeg_head(picture, picture.exif)[1]
+    texts = _homeless_texts(picture, format, "Comment" in lost)
+    homeless = {
+        "EXIF": picture.exif and "EXIF" in lost,
         "colour profile": picture.icc and plain,
         "description of its colours": png.has_unusual_colours(picture) and format != "PNG",
-        "resolution": picture.resolution and (plain or far),
-        "XMP": picture.xmp and (plain or long_xmp),
+        "resolution": picture.resolution and "resolution" in lost,
+        "XMP": picture.xmp and "XMP" in lost,
         _named(texts): texts,
         "place on Earth (GeoTIFF)": picture.geo and format != "TIFF",
     }
-    return [name for name, is_so in found.items() if is_so]
+    found = {
+        f"transparency dropped: {name} has none": picture.alpha is not None and format not in WITH_ALPHA,
+        f"scaled to 8 bits: {name} has no more": held == 8 < depth,
+        f"scaled to 16 bits: {name} has no floating point": held == 16 < depth,
+        "colour profile dropped: it is for other colours than the result's": picture.icc
+        and not plain
+        and profile(picture) is None,
+        **{f"{part} dropped: {name} has no place for it": is_so for part, is_so in homeless.items()},
+    }
+    return [text for text, is_so in found.items() if is_so] + [f"not kept: {part}" for part in picture.unread]
 
 
-def _homeless_texts(picture: Picture, format: Format) -> list[str]:
+def _homeless_texts(picture: Picture, format: Format, comment_is_lost: bool) -> list[str]:
     if format == "PNG":
         return []
     if format not in WITH_METADATA:
         return list(picture.texts)
-    comment = containers.jpeg_comment(picture) if format == "JPEG" else b""
-    others = [name for name in picture.texts if name not in TEXTS_IN_EXIF and not (name == "Comment" and comment)]
-    return others + exif_for(picture, format)[1]
+    kept = {*TEXTS_IN_EXIF, *(["Comment"] if format == "JPEG" and not comment_is_lost else [])}
+    return [name for name in picture.texts if name not in kept] + exif_for(picture, format)[1]
 
 
 def _named(texts: list[str]) -> str:

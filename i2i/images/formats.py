@@ -15,32 +15,22 @@ from i2i.errors import I2IError, ImageError
 
 Format = Literal["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "PPM", "AVIF", "HEIF", "NPY"]
 
-_SUFFIXES: dict[Format, str] = {
-    "PNG": ".png .apng",
-    "JPEG": ".jpg .jpeg .jpe .jfif .mpo",
-    "WEBP": ".webp",
-    "TIFF": ".tif .tiff",
-    "BMP": ".bmp",
-    "GIF": ".gif",
-    "PPM": ".ppm .pgm .pbm .pnm",
-    "AVIF": ".avif",
-    "HEIF": ".heic .heif .hif",
-    "NPY": ".npy",
+# their names, suffixes, and what is written with them
+_FORMATS: dict[Format, tuple[str, str, str]] = {
+    "JPEG": ("JPEG", ".jpg .jpeg .jpe .jfif .mpo", "metadata lossy"),
+    "PNG": ("PNG", ".png .apng", "deep alpha metadata"),
+    "WEBP": ("WebP", ".webp", "alpha metadata lossy"),
+    "TIFF": ("TIFF", ".tif .tiff", "deep alpha metadata"),
+    "BMP": ("BMP", ".bmp", ""),
+    "GIF": ("GIF", ".gif", ""),
+    "PPM": ("PPM/PGM/PBM", ".ppm .pgm .pbm .pnm", "deep"),
+    "AVIF": ("AVIF", ".avif", "alpha metadata lossy"),
+    "HEIF": ("HEIC", ".heic .heif .hif", ""),
+    "NPY": ("NPY", ".npy", "deep alpha"),
 }
-READ: dict[str, Format] = {suffix: format for format, all in _SUFFIXES.items() for suffix in all.split()}
+READ: dict[str, Format] = {suffix: format for format, (_, all, _) in _FORMATS.items() for suffix in all.split()}
 SUFFIXES = frozenset(READ)
-NAMES: dict[Format, str] = {
-    "JPEG": "JPEG",
-    "PNG": "PNG",
-    "WEBP": "WebP",
-    "TIFF": "TIFF",
-    "BMP": "BMP",
-    "GIF": "GIF",
-    "PPM": "PPM/PGM/PBM",
-    "AVIF": "AVIF",
-    "HEIF": "HEIC",
-    "NPY": "NPY",
-}
+NAMES: dict[Format, str] = {format: name for format, (name, _, _) in _FORMATS.items()}
 
 # a file of several pictures, or of less depth than a result has, must not give its name to one of another kind
 _WRITTEN_AS = {".apng": ".png", ".gif": ".png", ".pbm": ".png", ".mpo": ".jpg"}
@@ -48,14 +38,12 @@ _WRITTEN_AS |= dict.fromkeys((".heic", ".heif", ".hif"), ".jpg")
 _WRITTEN_FOR: dict[Format, Format] = {"GIF": "PNG", "HEIF": "JPEG"}
 WRITTEN: dict[str, Format] = {suffix: format for suffix, format in READ.items() if suffix not in _WRITTEN_AS}
 
-DEEP: frozenset[Format] = frozenset({"PNG", "PPM", "TIFF", "NPY"})
-"""The formats written with more than 8 bits."""
-WITH_ALPHA: frozenset[Format] = frozenset({"PNG", "WEBP", "AVIF", "TIFF", "NPY"})
-"""The formats written with transparency; in an array it is the last channel."""
-WITH_METADATA: frozenset[Format] = frozenset({"PNG", "JPEG", "WEBP", "AVIF", "TIFF"})
-"""The formats written with EXIF, XMP, resolution and a colour profile."""
-LOSSY: tuple[Format, ...] = ("JPEG", "WEBP", "AVIF")
-"""The formats that may change pixels."""
+DEEP, WITH_ALPHA, WITH_METADATA, LOSSY = (
+    tuple(format for format, (_, _, kinds) in _FORMATS.items() if kind in kinds)
+    for kind in ("deep", "alpha", "metadata", "lossy")
+)
+"""The formats written with more than 8 bits; with transparency, in an array as its last channel; with EXIF, XMP,
+resolution and a colour profile; and those that may change pixels."""
 
 _UNREAD = {
     "JPEG 2000, JPEG XL, JPEG XR": ".jp2 .j2k .j2c .jpf .jpx .jxl .jxr .wdp",

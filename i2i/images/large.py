@@ -1,28 +1,144 @@
-"""Pictures larger than the limits, read and written by bands of rows.
+"""Pictures larger than the limits, read and written by bands of rows, and the spool in which bands wait.
 
 A picture that was read lies on a disk from then on, as a file of its plain pixels, upright, without a name (`Canvas`).
 Any rows of it can be had, any number of times, and the process holds none of them. TIFF is read by `tiff`, as smaller
 ones are, and written in tiles; PNG is written by `png`. libvips does all else, an option: `pip install 'i2i[large]'`.
+
+A spool is read and written explicitly, and not mapped into memory: so the system can drop the parts of it that it
+keeps. Nobody else sees its file, and it is gone when the process is, however that ends.
 """
 
 import dataclasses
 import mmap
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, Self
+from threading import Lock
+from typing import Any, BinaryIO, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from i2i.errors import ImageError, OutputError
+from i2i.errors import FULL, ImageError, OutputError
 from i2i.files import atomic_write
 from i2i.images import containers, decoding, png, tiff, tiff_directory
 from i2i.images import metadata as meta
 from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
 from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, plain, reasons, sniff
 from i2i.images.picture import Limits, Picture, Pixels, split_alpha, with_depth
-from i2i.images.spool import Spool
+
+FOLDER_VARIABLE = "I2I_SPOOL"
+IN_MEMORY = 1 << 28
+"""Up to so many bytes are kept in memory."""
+_CHOOSE = f"free some, or name a folder on another disk in the environment variable {FOLDER_VARIABLE}"
+
+
+class SpoolError(OutputError):
+    """There is no room for a spool, or its folder cannot be used."""
+
+
+def spool_folder() -> Path:
+    """The folder of `I2I_SPOOL`, else of `TMPDIR`, else /var/tmp, which is on a disk where /tmp may be memory."""
+    if chosen := os.environ.get(FOLDER_VARIABLE):
+        return Path(chosen)
+    large = Path("/var/tmp")
+    if "TMPDIR" not in os.environ and os.access(large, os.W_OK | os.X_OK):
+        return large
+    return Path(tempfile.gettempdir())
+
+
+class Spool:
+    """So many bytes, all zero at first: in memory up to `in_memory`, else in a file in `folder` (`spool_folder()`).
+
+    Raises `SpoolError` if there is no room for it, with the bytes needed, and whenever the system refuses.
+    """
+
+    def __init__(self, size: int, folder: Path | None = None, in_memory: int = IN_MEMORY) -> None:
+        self.size, self._folder = size, folder or spool_folder()
+        self._data = np.zeros(size, np.uint8).data if size <= in_memory else None
+        self._file: Any = self._new_file() if self._data is None else None
+        self._place = Lock()  # `os.preadv` needs none, and is not everywhere
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def descriptor(self) -> int:
+        """That of the file."""
+        descriptor: int = self._file.fileno()
+        return descriptor
+
+    def read(self, start: int, data: memoryview) -> None:
+        """Fills `data` with the bytes from `start` on."""
+        if self._data is not None:
+            data[:] = self._data[start : start + len(data)]
+        else:
+            self._whole("readinto", start, data)
+
+    def write(self, start: int, data: memoryview) -> None:
+        """Puts `data` at `start`."""
+        if self._data is not None:
+            self._data[start : start + len(data)] = data
+        else:
+            self._whole("write", start, data)
+
+    def close(self) -> None:
+        """Gives memory and file back."""
+        self._data = None if self._data is None else memoryview(b"")
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.close()
+
+    def _new_file(self) -> Any:
+        try:
+            if self.size > (free := self._free()):
+                raise self._no_room(free)
+            file = tempfile.TemporaryFile(  # noqa: SIM115 - it is open as long as this is
+                dir=self._folder, prefix=".i2i-", suffix=".part", buffering=0
+            )
+        except OSError as error:
+            raise SpoolError(f"{self._folder}: cannot hold the spool: {error.strerror}; {_CHOOSE}") from error
+        try:
+            if hasattr(os, "posix_fallocate"):  # so that the room is there to the end
+                os.posix_fallocate(file.fileno(), 0, self.size)
+            else:
+                os.ftruncate(file.fileno(), self.size)
+        except OSError as error:
+            file.close()
+            raise self._refused(error) from error
+        return file
+
+    def _whole(self, call: Literal["readinto", "write"], start: int, data: memoryview) -> None:
+        try:
+            with self._place:
+                self._file.seek(start)
+                while len(data):
+                    if not (done := getattr(self._file, call)(data)):
+                        raise SpoolError(f"{self._folder}: the spool has become shorter")
+                    data = data[done:]
+        except OSError as error:
+            raise self._refused(error) from error
+
+    def _free(self) -> int:
+        return shutil.disk_usage(self._folder).free
+
+    def _refused(self, error: OSError) -> SpoolError:
+        if error.errno in FULL:
+            return self._no_room(self._free())
+        return SpoolError(f"{self._folder}: the spool cannot be used: {error.strerror}; {_CHOOSE}")
+
+    def _no_room(self, free: int) -> SpoolError:
+        return SpoolError(
+            f"{self._folder}: {self.size:,} bytes are needed for the spool of this picture, {free:,} are free; "
+            f"{_CHOOSE}"
+        )
+
 
 LARGE_LIMITS = Limits(pixels=1 << 34, side=1 << 20, file_bytes=1 << 40)
 """The limits of a picture that is read by bands."""
@@ -148,22 +264,16 @@ class _ByLibvips:
 @contextmanager
 def _opened(path: Path, limits: Limits) -> Iterator["tiff.Rows | _ByLibvips"]:
     """The picture of a file by blocks of rows. All that is raised while it is read becomes an `ImageError`."""
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise ImageError(f"cannot be read: {error.strerror}") from None
-    with file:
-        limits.check_bytes(path.stat().st_size)
+    with decoding.open_regular(path, limits) as file, reasons():
         format = sniff(file.read(HEAD_BYTES))
         if format == "NPY":
             raise ImageError("an array of this size is not read; use TIFF")
-        with reasons():
-            if format != "TIFF":
-                yield _ByLibvips(file, limits)
-                return
-            rows = tiff.Rows(file, limits)
-            rows.check_bands()
-            yield rows
+        if format != "TIFF":
+            yield _ByLibvips(file, limits)
+            return
+        rows = tiff.Rows(file, limits)
+        rows.check_bands()
+        yield rows
 
 
 def refusal(format: Format, width: int, height: int, like: Picture) -> str | None:
@@ -199,7 +309,7 @@ def write_large(
 
     def save(file: BinaryIO) -> None:
         if format == "TIFF":
-            tiff_directory.write_tiled(file, shape, canvas.rows, like, icc)
+            tiff_directory.write(file, shape, canvas.rows, like, icc, tiled=True)
         elif format == "PNG":
             file.writelines(png.parts(*shape[:2], _bands(canvas), like, icc))
         else:
@@ -251,20 +361,18 @@ def _write_webp(image: Any, file: BinaryIO, like: Picture, options: dict[str, An
 
 
 def _write_jpeg(image: Any, file: BinaryIO, like: Picture, options: dict[str, Any]) -> None:
-    """Passes a JPEG on from libvips to a file, with metadata put in behind its first two bytes."""
-    exif, refused = exif_for(like, "JPEG")[0], list[OSError]()
-    head = containers.JFIF_SEGMENT + (containers.exif_segment(exif) if exif else b"")
+    """Passes a JPEG on from libvips to a file, with metadata in place of its first two bytes."""
+    head, refused = containers.jpeg_head(like, exif_for(like, "JPEG")[0])[0], list[OSError]()
 
     def receive(data: memoryview) -> int:
         nonlocal head
-        part = bytes(data)
         try:
-            file.write(containers.jpeg_with_metadata(part[:2] + head + part[2:], like) if head else part)
+            file.write(head + bytes(data[2:]) if head else data)
         except OSError as error:  # which must not cross libvips
             refused.append(error)
             return -1
         head = b""
-        return len(part)
+        return len(data)
 
     target = _vips().TargetCustom()
     target.on_write(receive)

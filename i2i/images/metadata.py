@@ -106,15 +106,26 @@ class ParsedFile:
         if name not in self.unread:
             self.unread.append(name)
 
-    def described(self, stored: Picture, turn: int) -> Picture:
-        """A picture as it is stored, turned upright, with all that is known of it."""
+    @property
+    def turn(self) -> int:
+        """The orientation in which the picture is stored."""
+        return orientation(exif_tags(self.exif, self.xmp))
+
+    def described(self, stored: Picture, turn: int | None = None, only: set[int] | None = None) -> Picture:
+        """A picture as it is stored, with all that is known of it, turned upright by `turn`, else by its metadata.
+
+        Of the tags of EXIF `only` some are kept.
+        """
+        tags = exif_tags(self.exif, self.xmp)
+        turn = orientation(tags) if turn is None else turn
+        self.add_resolution(*(exif_resolution(tags) or (0.0, 0.0)))
         across, down = self.resolution or (0.0, 0.0)
         if is_sideways(turn):
             across, down = down, across
         return Picture(
             **stored.mapped(lambda plane: upright(plane, turn)),
             icc=self.icc,
-            exif=self.exif,
+            exif=exif_block(tags, only),
             format=stored.format,
             has_more_frames=self.has_more_frames,
             colour=self.colour,

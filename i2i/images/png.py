@@ -28,7 +28,7 @@ from i2i.images.metadata import (
     XMP_IN_PNG,
     ParsedFile,
 )
-from i2i.images.picture import Limits, Picture, Pixels
+from i2i.images.picture import Limits, Picture, Pixels, row_blocks
 
 _ZLIB_LEVEL = 3
 _SMALL = 1 << 16
@@ -62,7 +62,6 @@ _RAW_BYTES = 2 * EXIF_BYTES + (EXIF_BYTES >> 3)  # two digits a byte, and line e
 _OTHER_BYTES = 1 << 25
 _HEADER, _HEADER_BYTES = ">IIBBBBB", len(SIGNATURE) + 25
 _KINDS = {1: 0, 2: 4, 3: 2, 4: 6}
-_CHUNK_BYTES = 1 << 30
 _PART_BYTES = 1 << 20
 
 
@@ -328,7 +327,8 @@ def _read_raw(kind: bytes, unpacked: Callable[[int], bytes | None], found: Parse
 
 def encode(pixels: Pixels, picture: Picture, icc: bytes | None) -> bytes:
     """(H, W, 1 to 4) uint8 or uint16, 2 and 4 being with alpha, as a file with that profile and all of `picture`."""
-    return b"".join(parts(pixels.shape[0], pixels.shape[1], [pixels], picture, icc))
+    bands = (pixels[rows] for rows in row_blocks(pixels))
+    return b"".join(parts(pixels.shape[0], pixels.shape[1], bands, picture, icc))
 
 
 def parts(height: int, width: int, bands: Iterable[Pixels], picture: Picture, icc: bytes | None) -> Iterator[bytes]:
@@ -341,10 +341,10 @@ def parts(height: int, width: int, bands: Iterable[Pixels], picture: Picture, ic
             above = np.zeros_like(rows[0])
             head = (width, height, 8 * pixels.dtype.itemsize, _KINDS[pixels.shape[2]], 0, 0, 0)
             yield SIGNATURE + chunk(b"IHDR", struct.pack(_HEADER, *head)) + _metadata(picture, icc)
-        yield from _packed(deflate.compress(_filtered(rows, above)))
+        if packed := deflate.compress(_filtered(rows, above)):
+            yield chunk(b"IDAT", packed)
         above = rows[-1]
-    yield from _packed(deflate.flush())
-    yield chunk(b"IEND", b"")
+    yield chunk(b"IDAT", deflate.flush()) + chunk(b"IEND", b"")
 
 
 def with_metadata(data: bytes, picture: Picture, icc: bytes | None) -> bytes:
@@ -388,8 +388,3 @@ def _filtered(rows: Pixels, above: Pixels) -> Pixels:
     np.subtract(rows[0], above, out=filtered[0, 1:])
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     return filtered
-
-
-def _packed(data: bytes) -> Iterator[bytes]:
-    for start in range(0, len(data), _CHUNK_BYTES):
-        yield chunk(b"IDAT", data[start : start + _CHUNK_BYTES])

@@ -5,7 +5,7 @@ is alpha; unspecified ones, such as near-infrared, are data. Colours become grey
 that pictures of any size come out the same.
 """
 
-import io
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO
@@ -13,65 +13,77 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from i2i.errors import ImageError
-from i2i.images import colours, tiff_samples
+from i2i.images import colours
 from i2i.images import metadata as meta
 from i2i.images import tiff_directory as t
 from i2i.images.picture import GEO, GEO_KEYS, Geo, Limits, Picture, Pixels, row_blocks, white, with_depth
-from i2i.images.tiff_layout import COLOURS, OLD_JPEG, Layout
+from i2i.images.tiff_samples import COLOURS, OLD_JPEG, Samples
 
 _MOST_SEGMENT_BYTES = 1 << 28
-_INCH, _CENTIMETRE = 2, 3
 _SRGB_WHITE = (0.3127, 0.329)
 _SRGB_PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # red, green and blue
 _FOREIGN_COLOURS = (t.CMYK, t.CIELAB, t.ICCLAB)
 _AS_STORED = (t.BLACK_IS_ZERO, t.RGB)
-_CONVERTED = (t.PALETTE_COLOUR, t.YCBCR, t.CIELAB, t.ICCLAB)
+_PREMULTIPLIED, _STRAIGHT = 1, 2
 
 
-class Rows:
+class Rows(Samples):
     """The first picture of a file by blocks of rows, from top to bottom as they are stored.
 
-    Blocks are (h, `width`, `channels`) of `dtype`: colours, bands beyond them, and alpha if there is one; `separated`
-    takes them apart. `turn` is the orientation in which they are to be seen. Without `segments` only the header is
-    read. Raises `ImageError` for a header that is damaged, above the limits or not read here; so does reading for
-    pixels.
+    Blocks are (h, `width`, `channels`) of `dtype` (8 bits, 16, or float32): colours, bands beyond them, and alpha if
+    there is one; `separated` takes them apart. `turn` is the orientation in which they are to be seen.
+
+    * `colours` is the kind of colours of unpacked samples: JPEG itself undoes YCbCr, but not in planes.
+    * Of the samples behind the colours `alpha` is the index of alpha, perhaps `premultiplied`, `bands` those of data.
+
+    Raises `ImageError` for a header that is damaged, above the limits or not read here; so does reading for pixels.
     """
 
-    def __init__(self, file: BinaryIO, limits: Limits, *, segments: bool = True) -> None:
-        self._file = file
-        self._end = file.seek(0, io.SEEK_END)
-        self._tags = t.read(file, whole=segments)
-        if t.DNG in self._tags.tags:
+    def __init__(self, file: BinaryIO, limits: Limits) -> None:
+        tags = t.read(file)
+        if t.DNG in tags.tags:
             raise ImageError("camera raw (DNG) is not read here")
-        self._layout = layout = Layout(self._tags, limits)
-        if segments:
-            layout.check_segments(self._end)
-        self.width, self.height = layout.width, layout.height
-        turn = self._tags.number(t.ORIENTATION, 1)
+        super().__init__(file, tags, limits)
+        turn = tags.number(t.ORIENTATION, 1)
         self.turn = turn if 1 <= turn <= 8 else 1
-        self.dtype = np.dtype(np.uint8) if layout.colours == t.PALETTE_COLOUR else layout.dtype
-        self._grey = layout.colours in (t.WHITE_IS_ZERO, t.BLACK_IS_ZERO)
-        self.channels = (1 if self._grey else 3) + len(layout.bands) + (layout.alpha is not None)
+        undone = self.photometric == t.YCBCR and self.by_pillow and not self.planar
+        self.colours = self.photometric if not undone else t.RGB if self.samples > 1 else t.BLACK_IS_ZERO
+        self._divide_samples()
+        wide = self.kind == "f" or self.bits > 16
+        self._depth = np.dtype(np.float32 if wide else np.uint8 if self.bits <= 8 else np.uint16)
+        self.dtype = np.dtype(np.uint8) if self.colours == t.PALETTE_COLOUR else self._depth
+        self._is_grey = self.colours in (t.WHITE_IS_ZERO, t.BLACK_IS_ZERO)
+        self.channels = (1 if self._is_grey else 3) + len(self.bands) + (self.alpha is not None)
+
+    def _divide_samples(self) -> None:
+        """Tells alpha from data by ExtraSamples (Sec. 18)."""
+        given = [int(value) if math.isfinite(value) else 0 for value in self.tags.values(t.EXTRA_SAMPLES)]
+        rest = range(COLOURS[self.colours], self.samples)
+        if not given and self.colours == t.RGB and len(rest) == 1:
+            given = [_STRAIGHT]  # older writers leave the tag out, and mean alpha
+        kinds = dict(zip(rest, given, strict=False))
+        self.alpha = next((i for i, kind in kinds.items() if kind in (_PREMULTIPLIED, _STRAIGHT)), None)
+        self.premultiplied = self.alpha is not None and kinds[self.alpha] == _PREMULTIPLIED
+        self.bands = tuple(i for i in rest if i != self.alpha)
 
     def __iter__(self) -> Iterator[Pixels]:
-        return map(self._converted, self._stored())
+        return map(self._converted, self._blocks())
 
-    def _stored(self) -> Iterator[Pixels]:
-        """Blocks of samples (h, `width`, S) as they are stored."""
-        for band in tiff_samples.bands(self._layout, self._source):
-            yield from (band[rows] for rows in row_blocks(band))
+    def _blocks(self) -> Iterator[Pixels]:
+        """Samples (h, `width`, S) as they are stored, a bounded number at a time."""
+        return (rows[some] for rows in self.stored() for some in row_blocks(rows))
 
     def picture(self) -> Picture:
         """The whole picture."""
         whole = np.empty((self.height, self.width, self.channels), self.dtype)
-        indexed = self._layout.colours == t.PALETTE_COLOUR and self._layout.bits <= 8
+        indexed = self.colours == t.PALETTE_COLOUR and self.bits <= 8
         numbers = np.empty(whole.shape[:2], np.uint8) if indexed else None
         top = 0
-        for stored in self._stored():
-            whole[top : top + len(stored)] = self._converted(stored)
+        for stored in self._blocks():
+            rows = slice(top, top := top + len(stored))
+            whole[rows] = self._converted(stored)
             if numbers is not None:
-                numbers[top : top + len(stored)] = stored[..., 0]
-            top += len(stored)
+                numbers[rows] = stored[..., 0]
         return self._described(replace(self.separated(whole), numbers=numbers))
 
     def numbers(self) -> Picture:
@@ -80,35 +92,33 @@ class Rows:
         Segments that are left out get a negative value for no data too. Raises `ImageError` for other colours than grey
         and RGB.
         """
-        layout = self._layout
-        if layout.colours not in (*_AS_STORED, t.WHITE_IS_ZERO):
+        if self.colours not in (*_AS_STORED, t.WHITE_IS_ZERO):
             raise ImageError(
                 "holds a palette, inks or Lab, and no values in units; expected grey, RGB or bands of data"
             )
-        no_data, limit = layout.no_data, 2 ** (layout.bits - 1)
-        if layout.kind == "i" and no_data is not None and -limit <= no_data < limit:
-            layout.absent = no_data
-        numbers = np.concatenate(list(self._stored()))
-        if layout.colours == t.RGB and numbers.shape[2] > 3:
+        no_data, limit = self.no_data, 2 ** (self.bits - 1)
+        if self.kind == "i" and no_data is not None and -limit <= no_data < limit:
+            self.absent = no_data
+        numbers = np.concatenate(list(self._blocks()))
+        if self.colours == t.RGB and numbers.shape[2] > 3:
             return self._described(Picture(np.ascontiguousarray(numbers[..., :3]), extra=numbers[..., 3:]))
         return self._described(Picture(numbers))
 
-    def check_bands(self) -> None:
-        """Raises `ImageError` where a block of rows needs more of the file than a part of it."""
-        layout = self._layout
-        if layout.compression == OLD_JPEG or (not layout.streamable and layout.segment_bytes > _MOST_SEGMENT_BYTES):
-            raise ImageError(
-                "a TIFF packed as a whole is not read by bands of rows; use tiles, or strips of a few rows"
-            )
-
     def separated(self, pixels: Pixels) -> Picture:
         """Rows (h, w, `channels`) as colours, alpha, and data beside colours."""
-        count = self.channels - (self._layout.alpha is not None)
+        count = self.channels - (self.alpha is not None)
         alpha = pixels[..., -1].copy() if count < self.channels else None
-        if not self._layout.bands or self._grey:
+        if not self.bands or self._is_grey:
             return Picture(np.ascontiguousarray(pixels[..., :count]), alpha)
         extra = np.ascontiguousarray(pixels[..., 3:count])
         return Picture(np.ascontiguousarray(pixels[..., :3]), alpha, extra=extra)
+
+    def check_bands(self) -> None:
+        """Raises `ImageError` where a block of rows needs more of the file than a part of it."""
+        is_large = self.segment_bytes > _MOST_SEGMENT_BYTES and not self.is_streamable
+        if self.compression == OLD_JPEG or is_large:
+            advice = "use tiles, or strips of a few rows"
+            raise ImageError(f"a TIFF packed as a whole is not read by bands of rows; {advice}")
 
     @property
     def info(self) -> Picture:
@@ -117,75 +127,59 @@ class Rows:
 
     def _described(self, stored: Picture) -> Picture:
         """A picture as it is stored, turned upright, with the metadata of the file."""
-        tags, found = self._tags, meta.ParsedFile(has_more_frames=self._tags.has_next)
+        tags, found = self.tags, meta.ParsedFile(has_more_frames=self.tags.has_next)
         found.add_exif(_exif(tags))
         found.add_xmp(tags.bytes(t.XMP))
-        if self._layout.colours not in _FOREIGN_COLOURS:
+        if self.colours not in _FOREIGN_COLOURS:
             found.add_icc(tags.bytes(t.ICC))
             if not found.icc and _has_other_colours(tags):
                 found.add_unread(meta.UNREAD_COLOURS)
-        _add_resolution(tags, found)
         for name, tag in meta.TEXTS_IN_EXIF.items():
             found.add_text(name, tags.text(tag))
         geo = _geo(tags, self.turn, found)
-        return replace(found.described(stored, self.turn), format="TIFF", geo=geo)
-
-    def _source(self, place: int, size: int) -> bytes:
-        if not 0 <= place <= self._end:
-            raise ImageError("damaged: it is truncated")
-        self._file.seek(place)
-        return self._file.read(min(size, self._end - place))
+        return replace(found.described(stored, self.turn, meta.DESCRIPTIVE), format="TIFF", geo=geo)
 
     def _converted(self, stored: Pixels) -> Pixels:
         """A block of stored samples as `channels` of `dtype`."""
-        layout = self._layout
-        in_order = layout.alpha in (None, layout.samples - 1) and not layout.premultiplied
-        if in_order and layout.colours in _AS_STORED and layout.bits in (8, 16) and layout.kind == "u":
+        in_order = self.alpha in (None, self.samples - 1) and not self.premultiplied
+        if in_order and self.colours in _AS_STORED and self.bits in (8, 16) and self.kind == "u":
             return stored
-        parts = [self._colours(stored)]
-        parts += [self._scaled(stored[..., layout.bands])] if layout.bands else []
-        parts += [] if layout.alpha is None else [self._scaled(stored[..., layout.alpha, None])]
+        beside = [*self.bands, *([] if self.alpha is None else [self.alpha])]
+        parts = [self._colours(stored), *([self._scaled(stored[..., beside])] if beside else [])]
         return parts[0] if len(parts) == 1 else np.concatenate([with_depth(p, self.dtype.type) for p in parts], axis=2)
 
     def _colours(self, stored: Pixels) -> Pixels:
         """Grey or RGB of stored samples, not premultiplied."""
-        kind, samples = self._layout.colours, stored[..., : COLOURS[self._layout.colours]]
-        alpha = self._units(stored[..., self._layout.alpha, None]) if self._layout.premultiplied else None
-        if kind in _CONVERTED:
-            found = self._converted_colours(samples)
-            return found if alpha is None else _rounded(_ratio(found / white(found), alpha), found.dtype)
+        kind, tags, samples = self.colours, self.tags, stored[..., : COLOURS[self.colours]]
+        alpha = self._units(stored[..., self.alpha, None]) if self.premultiplied else None
         if alpha is None and kind in _AS_STORED:
             return self._scaled(samples)
-        units = self._units(samples)
-        if alpha is not None:
-            units = _ratio(units, alpha)
-        if kind == t.CMYK:
-            units = colours.from_cmyk(units)
-        elif kind == t.WHITE_IS_ZERO:
-            units = 1 - units
-        return _rounded(units, self.dtype)
-
-    def _converted_colours(self, samples: Pixels) -> Pixels:
-        kind, tags = self._layout.colours, self._tags
         if kind == t.PALETTE_COLOUR:
-            return colours.from_palette(samples[..., 0], tags.values(t.PALETTE), self._layout.bits)
-        if kind == t.YCBCR:
-            return colours.from_ycbcr(samples, tags.values(t.COEFFICIENTS), tags.values(t.REFERENCE))
-        return colours.from_lab(samples, icc=kind == t.ICCLAB)
+            found = colours.from_palette(samples[..., 0], tags.values(t.PALETTE), self.bits)
+        elif kind == t.YCBCR:
+            found = colours.from_ycbcr(samples, tags.values(t.COEFFICIENTS), tags.values(t.REFERENCE))
+        elif kind in (t.CIELAB, t.ICCLAB):
+            found = colours.from_lab(samples, icc=kind == t.ICCLAB)
+        else:
+            units = self._units(samples)
+            units = units if alpha is None else _ratio(units, alpha)
+            if kind == t.CMYK:
+                units = colours.from_cmyk(units)
+            return _rounded(1 - units if kind == t.WHITE_IS_ZERO else units, self.dtype)
+        return found if alpha is None else _rounded(_ratio(found / white(found), alpha), found.dtype)
 
     def _scaled(self, stored: Pixels) -> Pixels:
         """Values of the whole range of 8 or 16 bits, wider ones as float32 in [0, 1]."""
-        if self._layout.kind == "u" and self._layout.bits in (8, 16):
+        if self.kind == "u" and self.bits in (8, 16):
             return stored
-        return _rounded(self._units(stored), self._layout.dtype)
+        return _rounded(self._units(stored), self._depth)
 
     def _units(self, stored: Pixels) -> Pixels:
         """Values as float64 in [0, 1], the range of their type; floats as they are."""
-        bits, kind = self._layout.bits, self._layout.kind
-        if kind != "u":
-            _check_range(stored, kind, self._layout.no_data)
+        if self.kind != "u":
+            _check_range(stored, self.kind, self.no_data)
         units = stored.astype(np.float64)
-        return units if kind == "f" else units / (2 ** (bits - (kind == "i")) - 1)
+        return units if self.kind == "f" else units / (2 ** (self.bits - (self.kind == "i")) - 1)
 
 
 def _check_range(values: Pixels, kind: str, no_data: float | None) -> None:
@@ -220,13 +214,6 @@ def _has_other_colours(tags: t.Directory) -> bool:
     return t.TRANSFER in tags.tags or any(abs(a - b) > 1e-3 for a, b in points)
 
 
-def _add_resolution(tags: t.Directory, found: meta.ParsedFile) -> None:
-    per_inch = {_INCH: 1.0, _CENTIMETRE: 2.54}.get(tags.number(t.RESOLUTION_UNIT, _INCH))
-    values = [tags.values(tag) for tag in t.RESOLUTION]
-    if per_inch is not None and all(values):
-        found.add_resolution(values[0][0] * per_inch, values[1][0] * per_inch)
-
-
 def _geo(tags: t.Directory, turn: int, found: meta.ParsedFile) -> Geo:
     geo: Geo = {tag: value for tag in GEO if (value := tags.text(tag) or tags.values(tag))}
     if geo and turn != 1:  # its coordinates are those of the rows and columns as they are stored
@@ -243,7 +230,5 @@ def _geo(tags: t.Directory, turn: int, found: meta.ParsedFile) -> Geo:
 def _exif(tags: t.Directory) -> bytes | None:
     """The tags that describe the picture, and the directories of EXIF and GPS."""
     kept = {tag: found for tag, found in tags.tags.items() if tag in meta.DESCRIPTIVE}
-    if not kept and not tags.inner:
-        return None
     block = t.header_of(tags.order, 8) + t.directory_of(tags.order, kept, 8, tags.inner)
-    return meta.exif_block(meta.exif_tags(block), meta.DESCRIPTIVE)
+    return block if kept or tags.inner else None

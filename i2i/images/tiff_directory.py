@@ -10,10 +10,11 @@ comes by bands.
 
 import io
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import BinaryIO, Literal
+from math import prod
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -33,14 +34,14 @@ RESOLUTION, RESOLUTION_UNIT = (282, 283), 296
 TRANSFER, WHITE_POINT, PRIMARIES = 301, 318, 319
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE_COLOUR, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 """Kinds of colours (PhotometricInterpretation)."""
-SEGMENTS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
-
-# the layout, which Pillow is shown
-LAYOUT = frozenset(
+_LAYOUT = frozenset(
     {WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, SAMPLES, STRIP_ROWS, PLANAR, FAX_3, FAX_4, PREDICTOR}
     | {TILE_WIDTH, TILE_HEIGHT, EXTRA_SAMPLES, FORMAT, JPEG_TABLES, SUBSAMPLING, DEPTH, INK_SET, INKS}
-    | {COEFFICIENTS, REFERENCE, *range(512, 522), *SEGMENTS}
+    | {COEFFICIENTS, REFERENCE, *range(512, 522)}
 )
+_SEGMENTS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
+SHOWN = _LAYOUT.union(_SEGMENTS)
+"""The tags of an old-style JPEG that Pillow is shown."""
 _DESCRIBED = frozenset(
     {ORIENTATION, PALETTE, XMP, ICC, DNG, RESOLUTION_UNIT, TRANSFER, WHITE_POINT, PRIMARIES}
     | {271, 272, 306, *RESOLUTION, *meta.TEXTS_IN_EXIF.values(), *GEO}
@@ -55,11 +56,8 @@ _INNER_BYTES = 1 << 20  # of EXIF and GPS
 _MOST_SEGMENTS = 1 << 20
 _MOST_TAGS = 4096
 _KINDS = dict(enumerate(["", "B", "s", "H", "I", "2I", "b", "s", "h", "i", "2i", "f", "d", "I", "", "", "Q", "q", "Q"]))
-_POINTER = 13
 _INTEROPERABILITY = 40965  # a pointer within EXIF, which is not followed
-_CLASSIC, _BIG = 42, 43
-_SIGNS = {"<": b"II", ">": b"MM"}
-_ORDERS: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
+_BIG = 43
 # a file of more bytes needs addresses of 64 bits
 _CLASSIC_BYTES = 1 << 31
 _TILE = 256
@@ -69,13 +67,15 @@ _UNSPECIFIED, _STRAIGHT = 0, 2
 _INCH = 2
 
 
-@dataclass(frozen=True)
-class Tag:
+class Tag(NamedTuple):
     """The values of a tag as they are in the file: their kind (TIFF 6.0, Sec. 2), number and bytes."""
 
     kind: int
     count: int
     data: bytes
+
+
+Tags = Mapping[int, Tag]
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class Directory:
     """
 
     order: str
-    tags: Mapping[int, Tag]
+    tags: Tags
     has_next: bool = False
-    inner: Mapping[int, "Directory"] = field(default_factory=dict)
+    inner: Mapping[int, Tags] = field(default_factory=dict)
 
     def values(self, tag: int) -> tuple[float, ...]:
         """The numbers of a tag, rational ones divided (0/0 is NaN); none where it is not there, or text."""
@@ -127,12 +127,9 @@ def text(data: bytes, kind: int = 2) -> Tag:
     return Tag(kind, len(data), data)
 
 
-def read(file: BinaryIO, *, whole: bool = True) -> Directory:
-    """The first directory of a file; if not `whole`, only its layout without the places of segments.
-
-    Raises `ImageError` where there is no directory.
-    """
-    return _Reader(file).first(whole)
+def read(file: BinaryIO) -> Directory:
+    """The first directory of a file. Raises `ImageError` where there is none."""
+    return _Reader(file).first()
 
 
 _Entry = tuple[int, int, bytes]
@@ -144,32 +141,29 @@ class _Reader:
         self._file, self._left = file, _TOTAL_BYTES
         self._end = file.seek(0, 2)
         head = self._at(0, 4)
-        self._order = "<" if head[:2] == b"II" else ">"
-        big = int.from_bytes(head[2:], _ORDERS[self._order]) == _BIG
-        self._count, self._entry, self._offset = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
-        self._start = self._number(8 if big else 4, self._offset)
+        self._order, self._is_big = "<" if head[:2] == b"II" else ">", head[2:].strip(b"\0") == bytes([_BIG])
+        self._count, self._entry, self._place = ("Q", "HHQ8s", "Q") if self._is_big else ("H", "HHI4s", "I")
 
-    def first(self, whole: bool) -> Directory:
-        entries, following = self._entries(self._start)
+    def first(self) -> Directory:
+        entries, following = self._entries(self._number(8 if self._is_big else 4, self._place))
         if not entries:
             raise ImageError("damaged: it has no directory")
-        size = self._directory({tag: entries[tag] for tag in (WIDTH, HEIGHT, SAMPLES) if tag in entries})
-        most = 1
-        for tag in (WIDTH, HEIGHT, SAMPLES):
-            most = min(_MOST_SEGMENTS, most * max(1, size.number(tag, 1)))
-        known = LAYOUT | _DESCRIBED if whole else LAYOUT.union({ORIENTATION, DNG}) - {*SEGMENTS}
-        read = self._directory({tag: entry for tag, entry in entries.items() if tag in known}, most)
+        tags = self._tags(entries, _LAYOUT | _DESCRIBED)
+        size = Directory(self._order, tags)
+        most = min(_MOST_SEGMENTS, prod(max(1, size.number(tag, 1)) for tag in (WIDTH, HEIGHT, SAMPLES)))
+        tags |= self._tags(entries, _SEGMENTS, most)
         self._left = min(self._left, _INNER_BYTES)
-        inner = {tag: self._inner(entries[tag]) for tag in (EXIF, GPS) if tag in entries and whole}
-        return Directory(self._order, read.tags, following > 0, {tag: d for tag, d in inner.items() if d.tags})
+        inner = {tag: found for tag in (EXIF, GPS) if tag in entries and (found := self._inner(entries[tag]))}
+        return Directory(self._order, tags, following > 0, inner)
 
-    def _inner(self, entry: _Entry) -> Directory:
+    def _inner(self, entry: _Entry) -> dict[int, Tag]:
         """The directory that a tag points to; empty where it cannot be read, for it only describes the picture."""
+        pointer = Directory(self._order, self._tags({EXIF: entry}, {EXIF}))
         try:
-            entries, _ = self._entries(self._directory({EXIF: entry}).number(EXIF, self._end))
-            return self._directory({tag: entry for tag, entry in entries.items() if tag != _INTEROPERABILITY})
+            entries, _ = self._entries(pointer.number(EXIF, self._end))
         except (ImageError, ValueError, OSError):
-            return Directory(self._order, {})
+            return {}
+        return self._tags(entries, entries.keys() - {_INTEROPERABILITY})
 
     def _entries(self, start: int) -> tuple[dict[int, _Entry], int]:
         """The entries of the directory there, of each tag the first, and where the next directory is."""
@@ -183,32 +177,33 @@ class _Reader:
         found: dict[int, _Entry] = {}
         for tag, *entry in struct.iter_unpack(self._order + self._entry, data):
             found.setdefault(tag, tuple(entry))
-        return found, self._number(start + counted + count * size, self._offset)
+        return found, self._number(start + counted + count * size, self._place)
 
-    def _directory(self, entries: Mapping[int, _Entry], most_segments: int = 0) -> Directory:
-        read = {tag: self._tag(tag, *entry, most_segments) for tag, entry in entries.items()}
-        return Directory(self._order, {tag: found for tag, found in read.items() if found is not None})
+    def _tags(self, entries: Mapping[int, _Entry], known: Container[int], segments: int = 0) -> dict[int, Tag]:
+        """Those that are known: none with more values than it can need, or whose values are not in the file.
 
-    def _tag(self, tag: int, kind: int, count: int, value: bytes, most_segments: int) -> Tag | None:
-        """The values of an entry; None where there are more than it can need, and where they are not in the file."""
-        if tag in SEGMENTS:
-            count, room = min(count, most_segments), self._end
-        elif count > _MOST_VALUES.get(tag, _MOST_TEXT if kind in _TEXT_KINDS else _FEW):
-            return None
-        else:
-            room = min(self._end, self._left)
-        size = count * struct.calcsize("=" + _KINDS.get(kind, ""))
-        if not 0 < size <= room:
-            return None
-        if size <= len(value):
-            return Tag(kind, count, value[:size])
-        data = self._at(struct.unpack(self._order + self._offset, value)[0], size)
-        self._left -= len(data) if tag not in SEGMENTS else 0
-        return Tag(kind, count, data) if len(data) == size else None
+        Places of `segments` are read so many, however many there are.
+        """
+        found = {}
+        for tag, (kind, count, value) in entries.items():
+            most, room = _MOST_VALUES.get(tag, _MOST_TEXT if kind in _TEXT_KINDS else _FEW), min(self._end, self._left)
+            if segments:
+                count, most, room = min(count, segments), segments, self._end
+            size = count * struct.calcsize("=" + _KINDS.get(kind, ""))
+            if tag not in known or count > most or not 0 < size <= room:
+                continue
+            data = value[:size]
+            if size > len(value):
+                data = self._at(struct.unpack(self._order + self._place, value)[0], size)
+                self._left -= 0 if segments else len(data)
+            if len(data) == size:
+                found[tag] = Tag(kind, count, data)
+        return found
 
     def _number(self, place: int, code: str) -> int:
         """The number there, 0 behind the end."""
-        return int.from_bytes(self._at(place, struct.calcsize("=" + code)), _ORDERS[self._order])
+        data = self._at(place, struct.calcsize("=" + code))
+        return int.from_bytes(data, "little" if self._order == "<" else "big")
 
     def _at(self, place: int, size: int) -> bytes:
         if place >= self._end:
@@ -219,29 +214,27 @@ class _Reader:
 
 def header_of(order: str, place: int, *, big: bool = False) -> bytes:
     """The header of a file whose directory is at `place`."""
-    if big:
-        return struct.pack(f"{order}2sHHHQ", _SIGNS[order], _BIG, 8, 0, place)
-    return struct.pack(f"{order}2sHI", _SIGNS[order], _CLASSIC, place)
+    sign = b"II" if order == "<" else b"MM"
+    code, *kind = ("2sHHHQ", _BIG, 8, 0) if big else ("2sHI", 42)
+    return struct.pack(order + code, sign, *kind, place)
 
 
 def directory_of(
-    order: str, tags: Mapping[int, Tag], place: int, inner: Mapping[int, Directory] | None = None, *, big: bool = False
+    order: str, tags: Tags, place: int, inner: Mapping[int, Tags] | None = None, *, big: bool = False
 ) -> bytes:
     """A directory with these tags, to stand at `place`, their values, and the directories within behind it."""
-    inner, wide = inner or {}, 8 if big else 4
-    count, entry, pointer = ("Q", "HHQ", "Q") if big else ("H", "HHI", "I")
-    every = dict(tags) | {tag: Tag(_POINTER, 1, bytes(wide)) for tag in inner}
-    fields, behind = b"", b""
+    count, entry, pointer, wide, kind = ("Q", "HHQ", "Q", 8, 16) if big else ("H", "HHI", "I", 4, 4)
+    fields, behind, inner = b"", b"", inner or {}
+    every = dict(tags) | {tag: Tag(kind, 1, b"") for tag in inner}
     start = place + struct.calcsize("=" + count) + len(every) * (struct.calcsize("=" + entry) + wide) + wide
     for tag, found in sorted(every.items()):
-        value = found.data.ljust(wide, b"\0")
+        here, value = start + len(behind), found.data
         if tag in inner:
-            within = directory_of(order, inner[tag].tags, start + len(behind), big=big)
-            value, behind = struct.pack(order + pointer, start + len(behind)), behind + within
-        elif len(value) > wide:
-            value, behind = struct.pack(order + pointer, start + len(behind)), behind + value + b"\0" * (len(value) % 2)
-        kind = found.kind if tag not in inner else 16 if big else 4
-        fields += struct.pack(order + entry, tag, kind, found.count) + value
+            value = directory_of(order, inner[tag], here, big=big)
+        if tag in inner or len(value) > wide:
+            behind += value + b"\0" * (len(value) % 2)
+            value = struct.pack(order + pointer, here)
+        fields += struct.pack(order + entry, tag, found.kind, found.count) + value.ljust(wide, b"\0")
     return struct.pack(order + count, len(every)) + fields + bytes(wide) + behind
 
 
@@ -251,59 +244,46 @@ def _divided(above: float, below: float) -> float:
 
 def encode(picture: Picture, icc: bytes | None) -> bytes:
     """`picture` with all its metadata, and that colour profile, as a file."""
-    pixels = picture.stacked()
-    rows = max(1, _STRIP_BYTES // max(1, pixels[0].nbytes))
-    strips = (pixels[top : top + rows] for top in range(0, len(pixels), rows))
-    file = io.BytesIO()
-    _write(file, pixels.shape, strips, {STRIP_ROWS: numbers("I", rows)}, picture, icc)
+    pixels, file = picture.stacked(), io.BytesIO()
+    write(file, pixels.shape, lambda top, bottom: pixels[top:bottom], picture, icc, tiled=False)
     return file.getvalue()
 
 
-def write_tiled(
-    file: BinaryIO,
-    shape: tuple[int, int, int],
-    rows: Callable[[int, int], Pixels],
-    like: Picture,
-    icc: bytes | None = None,
-) -> None:
-    """A picture (H, W, C) whose pixels `rows` gives from top to bottom, as tiles; its channels are those of `like`."""
-    layout = {TILE_WIDTH: numbers("I", _TILE), TILE_HEIGHT: numbers("I", _TILE)}
-    _write(file, shape, _tiles(shape, rows), layout, like, icc)
-
-
-def _tiles(shape: tuple[int, int, int], rows: Callable[[int, int], Pixels]) -> Iterator[Pixels]:
-    height, width, channels = shape
-    for top in range(0, height, _TILE):
-        band = rows(top, min(top + _TILE, height))
-        for left in range(0, width, _TILE):
-            part = band[:, left : left + _TILE]
-            tile = np.zeros((_TILE, _TILE, channels), part.dtype)
-            tile[: part.shape[0], : part.shape[1]] = part
-            yield tile
-
-
-def _write(
+def write(
     file: BinaryIO,
     shape: tuple[int, ...],
-    segments: Iterable[Pixels],
-    layout: dict[int, Tag],
+    rows: Callable[[int, int], Pixels],
     like: Picture,
     icc: bytes | None,
+    *,
+    tiled: bool,
 ) -> None:
-    """Segments, behind them the directory, and before them where that is."""
-    large = int(np.prod(shape, dtype=object)) * like.pixels.dtype.itemsize > _CLASSIC_BYTES
-    start = file.write(header_of("<", 0, big=large))
-    sizes = [file.write(_packed(segment)) for segment in segments]
-    starts, address = (np.cumsum([0, *sizes[:-1]]) + start).tolist(), "Q" if large else "I"
-    places = (TILES, TILE_BYTES) if TILE_WIDTH in layout else (STRIPS, STRIP_BYTES)
-    layout |= {places[0]: numbers(address, *starts), places[1]: numbers(address, *sizes)}
+    """A picture (H, W, C) whose pixels `rows` gives from top to bottom; its channels are those of `like`."""
+    row_bytes = shape[1] * shape[2] * like.pixels.dtype.itemsize
+    big = shape[0] * row_bytes > _CLASSIC_BYTES
+    start = file.write(header_of("<", 0, big=big))
+    height = _TILE if tiled else max(1, _STRIP_BYTES // max(1, row_bytes))
+    bands = (rows(top, min(top + height, shape[0])) for top in range(0, shape[0], height))
+    sizes = [file.write(_packed(part)) for band in bands for part in (_tiles(band) if tiled else [band])]
+    starts, address = (np.cumsum([0, *sizes[:-1]]) + start).tolist(), "Q" if big else "I"
+    sides = {TILE_WIDTH: numbers("I", _TILE), TILE_HEIGHT: numbers("I", _TILE)}
+    places = (TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)
+    layout = {places[0]: numbers(address, *starts), places[1]: numbers(address, *sizes)}
+    layout |= sides if tiled else {STRIP_ROWS: numbers("I", height)}
     described = _exif(like)
     tags = {**described.tags, **_metadata(like, icc), **_pixels(shape, like), **layout}
     file.write(b"\0" * (file.tell() % 2))
     place = file.tell()
-    file.write(directory_of("<", tags, place, described.inner, big=large))
+    file.write(directory_of("<", tags, place, described.inner, big=big))
     file.seek(0)
-    file.write(header_of("<", place, big=large))
+    file.write(header_of("<", place, big=big))
+
+
+def _tiles(band: Pixels) -> Iterator[Pixels]:
+    """A row of tiles, at the edges filled up with zeros."""
+    for left in range(0, band.shape[1], _TILE):
+        part = band[:, left : left + _TILE]
+        yield np.pad(part, [*((0, _TILE - side) for side in part.shape[:2]), (0, 0)])
 
 
 def _packed(rows: Pixels) -> bytes:

@@ -18,9 +18,8 @@ from i2i.acceleration.inference import Moments
 from i2i.acceleration.rows import Queue, RowLayer
 from i2i.device import precise
 from i2i.images import to_pixels, to_tensor
-from i2i.images.large import Bands
+from i2i.images.large import IN_MEMORY, Bands, Spool
 from i2i.images.picture import Depth, Pixels
-from i2i.images.spool import IN_MEMORY, Spool
 from i2i.inference.scaling import mirrored, padded
 from i2i.inference.schedule import Lane, Layer, Pass, convolution, layers_of, normalisation, open_fork, schedule
 from i2i.networks import GeneratorConfig

@@ -20,7 +20,7 @@ from typing import Literal
 
 from i2i import __version__, machine
 from i2i.files import home
-from i2i.images.spool import spool_folder
+from i2i.images.large import spool_folder
 from i2i.models.styles import Style, list_styles
 from i2i.tools.probes import DEVICES, Answer, Difference, probe
 

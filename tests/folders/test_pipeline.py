@@ -6,7 +6,7 @@ import pytest
 
 from i2i.errors import ImageError, OutputError, out_of_memory
 from i2i.folders import pipeline
-from i2i.images.spool import SpoolError
+from i2i.images.large import SpoolError
 
 torch = pytest.importorskip("torch")
 

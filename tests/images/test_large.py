@@ -14,10 +14,9 @@ from PIL import Image, PngImagePlugin
 from i2i import images
 from i2i.errors import ImageError, OutputError
 from i2i.images import Picture, large
-from i2i.images.large import Canvas, Large, large_size, refusal, write_large
+from i2i.images.large import Canvas, Large, SpoolError, large_size, refusal, write_large
 from i2i.images.picture import Limits
 from i2i.images.png import chunk
-from i2i.images.spool import SpoolError
 
 pytest.importorskip("pyvips")
 HEIGHT, WIDTH = 40, 57

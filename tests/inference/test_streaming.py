@@ -24,8 +24,8 @@ from i2i.folders.alone import translate_large
 from i2i.folders.batch import translate_folder
 from i2i.folders.jobs import Job
 from i2i.images import Picture, Pixels, png
-from i2i.images import spool as spools
-from i2i.images.spool import SpoolError
+from i2i.images import large as spools
+from i2i.images.large import SpoolError
 from i2i.inference.loaded_model import LoadedModel
 from i2i.inference.options import FolderOptions
 from i2i.inference.runtimes import InputSpec
