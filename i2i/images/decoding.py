@@ -56,7 +56,8 @@ def probe(path: Path, limits: Limits = DEFAULT_LIMITS) -> tuple[int, int]:
         if format == "PPM":
             return arrays.netpbm_header(file.read(HEAD_BYTES), limits)[:2]
         if format == "HEIF":
-            return heif.size(file.read(limits.file_bytes), limits)
+            width, height = heif.opened(file.read(limits.file_bytes), limits)[0].size
+            return width, height
         if format == "NPY":
             height, width, *_ = arrays.npy_header(file, limits)[0]
             return width, height

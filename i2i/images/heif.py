@@ -33,15 +33,9 @@ Box = tuple[bytes, int, int]
 """Its kind, and where its content begins and ends."""
 
 
-def size(data: bytes, limits: Limits) -> tuple[int, int]:
-    """(width, height), upright, by the header. Raises `ImageError`, and what libheif raises for a damaged one."""
-    width, height = _opened(data, limits)[0].size
-    return width, height
-
-
 def decode(data: bytes, limits: Limits) -> tuple[Picture, ParsedFile]:
-    """The pixels upright, and the rest of the file. Raises as `size`, also where pixels are damaged or cut short."""
-    image, found = _opened(data, limits)
+    """The pixels upright, and the rest of the file. Raises as `opened`, also where pixels are damaged or cut short."""
+    image, found = opened(data, limits)
     (width, height), (mode, _, deep) = image.size, image.mode.partition(";")
     rows = np.frombuffer(image.data, np.uint16 if deep else np.uint8).reshape(height, -1)
     pixels = rows[:, : width * len(mode)].reshape(height, width, len(mode))
@@ -57,8 +51,12 @@ def decode(data: bytes, limits: Limits) -> tuple[Picture, ParsedFile]:
     return picture, found
 
 
-def _opened(data: bytes, limits: Limits) -> tuple[Any, ParsedFile]:
-    """The primary picture, whose pixels are not decoded yet; all sizes that the header names are within the limits."""
+def opened(data: bytes, limits: Limits) -> tuple[Any, ParsedFile]:
+    """The primary picture, upright, whose pixels are not decoded yet, and whether there are more.
+
+    All sizes that the header names are within the limits. Raises `ImageError`, and what libheif raises for a damaged
+    header.
+    """
     import pi_heif
 
     options = pi_heif.options

@@ -59,15 +59,9 @@ def _named(name: str, colours: str) -> Palette:
 
 
 # the twelve classes of CMP Facades as the pix2pix data set draws them, measured: the modes of its label pictures
-FACADES = _named(
-    "facades",
-    "0000de 0030ff 0080ff 00cfff 20ffe0 70ff8f c0ff3f fff000 ff9f00 ff5000 ff0000 ae0000",
-)
+FACADES = _named("facades", "0000de 0030ff 0080ff 00cfff 20ffe0 70ff8f c0ff3f fff000 ff9f00 ff5000 ff0000 ae0000")
 # the label maps of the toy pictures
-TOY = _named(
-    "toy",
-    "4682dc ffdc28 8c5abe 3cbe50 808080 f09678 be1e32 fafafa 145a32 6e3c14 1ec8d2",
-)
+TOY = _named("toy", "4682dc ffdc28 8c5abe 3cbe50 808080 f09678 be1e32 fafafa 145a32 6e3c14 1ec8d2")
 PALETTES = {palette.name: palette for palette in (FACADES, TOY)}
 
 

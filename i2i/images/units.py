@@ -39,7 +39,7 @@ def in_units(picture: Picture, values: ValueRange) -> Picture:
     bands = picture.pixels if picture.extra is None else np.dstack([picture.pixels, picture.extra])
     missing = missing_in(bands, no_data_of(picture.geo))
     colours = picture.pixels.shape[2]
-    scaled = to_units(bands, values, missing)
+    scaled, outside = to_units(bands, values, missing)
     return replace(
         picture,
         pixels=np.ascontiguousarray(scaled[..., :colours]),
@@ -47,7 +47,7 @@ def in_units(picture: Picture, values: ValueRange) -> Picture:
         alpha=None if picture.alpha is None else (picture.alpha / np.iinfo(picture.alpha.dtype).max).astype(np.float32),
         icc=None,
         colour=None,
-        units=Units(values, bands.dtype, count_outside(bands, values, missing)),
+        units=Units(values, bands.dtype, outside),
         missing=missing,
     )
 
@@ -109,28 +109,22 @@ def missing_in(values: Pixels, no_data: float | None) -> Pixels | None:
     return missing if missing.any() else None
 
 
-def count_outside(values: Pixels, limits: ValueRange, missing: Pixels | None) -> int:
-    """How many values that are there lie outside of the range."""
-    count = 0
-    for rows in row_blocks(values):
-        outside = (values[rows] < limits[0]) | (values[rows] > limits[1])
-        if missing is not None:
-            outside &= ~missing[rows][..., None]
-        count += int(np.count_nonzero(outside))
-    return count
+def to_units(values: Pixels, limits: ValueRange, missing: Pixels | None = None) -> tuple[Pixels, int]:
+    """Values (H, W, C) of a range as float32 in [0, 1], clipped, and how many of those that are there were outside.
 
-
-def to_units(values: Pixels, limits: ValueRange, missing: Pixels | None = None) -> Pixels:
-    """Values (H, W, C) of a range as float32 in [0, 1], clipped; the mean of its channel where a pixel is `missing`."""
+    A pixel that is `missing` has the mean of its channel.
+    """
     low, high = limits
-    units = np.empty(values.shape, np.float32)
+    units, outside = np.empty(values.shape, np.float32), 0
     for rows in row_blocks(values):
         with np.errstate(invalid="ignore", over="ignore"):
             units[rows] = np.clip((values[rows].astype(np.float64) - low) / (high - low), 0, 1)
+        clipped = (values[rows] < low) | (values[rows] > high)
+        outside += int(np.count_nonzero(clipped if missing is None else clipped & ~missing[rows][..., None]))
     if missing is not None:
         there = units[~missing]
         units[missing] = there.mean(axis=0, dtype=np.float64) if len(there) else 0.5
-    return units
+    return units, outside
 
 
 def from_units(units: Pixels, limits: ValueRange, dtype: "np.dtype[Any]") -> Pixels:
