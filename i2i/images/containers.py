@@ -13,6 +13,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from i2i.errors import ImageError
+from i2i.images import tiff_directory as t
 from i2i.images.metadata import (
     EXIF_BYTES,
     EXIF_PREFIX,
@@ -78,7 +79,7 @@ def jpeg(file: BinaryIO, pixels: bool = True) -> ParsedFile:
         place, marker, segment = _segment(file, place)
         content, is_beside = segment[4:], marker in _APPLICATIONS or marker == _COMMENT
         if is_beside:
-            with contextlib.suppress(struct.error, IndexError):
+            with contextlib.suppress(struct.error, IndexError, ImageError):
                 _read_segment(marker, content, found, profile)
         if marker in _FRAMES:
             frame = marker, content[5] if len(content) > 5 else 0
@@ -150,7 +151,8 @@ def _read_segment(marker: int, content: bytes, found: ParsedFile, profile: list[
         if sum(map(len, profile)) < ICC_BYTES:
             profile.append(content)
     elif content.startswith(_FRAMES_INDEX):
-        found.has_more_frames |= _frame_count(content[len(_FRAMES_INDEX) :]) > 1
+        index = t.read(BytesIO(content[len(_FRAMES_INDEX) :]), every=True)  # CIPA DC-007
+        found.has_more_frames |= index.number(_FRAME_COUNT, 1) > 1
     elif content.startswith(_FURTHER_XMP):
         found.add_unread("the extended part of its XMP")
     elif content.startswith(_PHOTOSHOP) and _IPTC in content:
@@ -162,15 +164,6 @@ def _read_density(content: bytes, found: ParsedFile) -> None:
     if unit in (1, 2):
         scale = 1 if unit == 1 else _CENTIMETRES
         found.add_resolution(across * scale, down * scale)
-
-
-def _frame_count(index: bytes) -> int:
-    """How many pictures a Multi-Picture Format index names (CIPA DC-007)."""
-    order = "<" if index[:2] == b"II" else ">"
-    (start,) = struct.unpack_from(order + "I", index, 4)
-    (count,) = struct.unpack_from(order + "H", index, start)
-    entries = (struct.unpack_from(order + "HHII", index, start + 2 + 12 * i) for i in range(min(count, 16)))
-    return next((value for tag, _, _, value in entries if tag == _FRAME_COUNT), 1)
 
 
 def _joined(profile: list[bytes]) -> bytes | None:

@@ -15,13 +15,14 @@ from PIL import Image
 
 from i2i.errors import OutputError, UsageError
 from i2i.files import atomic_write
-from i2i.images import arrays, containers, png, tiff_directory
+from i2i.images import arrays, containers, png, tiff
 from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WITH_METADATA, WRITTEN, Format, written_format
-from i2i.images.metadata import TEXTS_IN_EXIF, exif_with_texts
+from i2i.images.metadata import exif_with_texts
 from i2i.images.picture import Picture, Pixels, with_channels, with_depth
+from i2i.images.tiff_directory import TEXTS
 from i2i.images.units import as_stored
 
-_KNOWN_TEXTS = (*TEXTS_IN_EXIF, "Comment", "Title", "Disclaimer", "Warning", "Source", "Creation Time")
+_KNOWN_TEXTS = (*TEXTS, "Comment", "Title", "Disclaimer", "Warning", "Source", "Creation Time")
 DEFAULT_QUALITY = {"JPEG": 95, "WEBP": 90, "AVIF": 80}
 
 
@@ -59,7 +60,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
         raise OutputError(reason)
     picture = as_stored(picture)
     if format == "TIFF":
-        return tiff_directory.encode(picture, profile(picture))
+        return tiff.encode(picture, profile(picture))
     if format == "NPY":
         return arrays.as_npy(picture.stacked())
     if format == "GIF":
@@ -133,7 +134,7 @@ def exif_for(picture: Picture, format: Format) -> tuple[bytes | None, list[str]]
     It has all for which the format has no other place.
     """
     is_jpeg = format == "JPEG"
-    if format == "PNG" or (is_jpeg and not TEXTS_IN_EXIF.keys() & picture.texts):
+    if format == "PNG" or (is_jpeg and not TEXTS.keys() & picture.texts):
         return picture.exif, []
     return exif_with_texts(picture, containers.SEGMENT_BYTES if is_jpeg else None)
 
@@ -181,7 +182,7 @@ def _homeless_texts(picture: Picture, format: Format, comment_is_lost: bool) -> 
         return []
     if format not in WITH_METADATA:
         return list(picture.texts)
-    kept = {*TEXTS_IN_EXIF, *(["Comment"] if format == "JPEG" and not comment_is_lost else [])}
+    kept = {*TEXTS, *(["Comment"] if format == "JPEG" and not comment_is_lost else [])}
     return [name for name in picture.texts if name not in kept] + exif_for(picture, format)[1]
 
 

@@ -24,7 +24,7 @@ from numpy.typing import DTypeLike
 
 from i2i.errors import FULL, ImageError, OutputError
 from i2i.files import atomic_write
-from i2i.images import containers, decoding, png, tiff, tiff_directory
+from i2i.images import containers, decoding, png, tiff
 from i2i.images import metadata as meta
 from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
 from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, plain, reasons, sniff
@@ -309,7 +309,7 @@ def write_large(
 
     def save(file: BinaryIO) -> None:
         if format == "TIFF":
-            tiff_directory.write(file, shape, canvas.rows, like, icc, tiled=True)
+            tiff.write(file, shape, canvas.rows, like, icc, tiled=True)
         elif format == "PNG":
             file.writelines(png.parts(*shape[:2], _bands(canvas), like, icc))
         else:

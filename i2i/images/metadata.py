@@ -4,14 +4,17 @@ Decoders are given only a file that is laid out anew from what the pixels need. 
 something else, no damaged block costs the picture, and no claim of a chunk is believed before its bytes are there.
 """
 
+import contextlib
 import re
 import zlib
+from collections.abc import Container
 from dataclasses import dataclass, field
-from typing import Any
+from io import BytesIO
 
 import numpy as np
-from PIL import ExifTags, Image
 
+from i2i.errors import ImageError
+from i2i.images import tiff_directory as t
 from i2i.images.picture import Picture, Pixels
 
 EXIF_BYTES = XMP_BYTES = 1 << 22
@@ -25,20 +28,16 @@ _MOST_RESOLUTION = 1e6
 
 XMP_IN_JPEG, XMP_IN_PNG = b"http://ns.adobe.com/xap/1.0/\0", b"XML:com.adobe.xmp"
 EXIF_PREFIX = b"Exif\0\0"
-TEXTS_IN_EXIF = {"Description": 270, "Software": 305, "Author": 315, "Copyright": 33432}
-"""The texts that EXIF and TIFF have a tag for."""
 UNREAD_COLOURS = "description of its colours"
 """Colours that a file describes beside a profile, and that are not read."""
 _LEAST_ICC_BYTES = 128
 # a terminal or another program would take these for a command
 _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+")
 
-_ORIENTATION = int(ExifTags.Base.Orientation)
 _SIDEWAYS = (5, 6, 7, 8)
-# a TIFF's own layout (strips, tiles, compression) must not travel as EXIF into another file, nor into a TIFF
-DESCRIPTIVE = {270, 271, 272, 282, 283, 296, 305, 306, 315, 33432, 34665, 34853}
-_DIRECTORIES = (34665, 34853)  # tags that point to an inner directory: Exif and GPS
-_RESOLUTION = _ACROSS, _DOWN, _UNIT = 282, 283, 296
+DESCRIPTIVE = {271, 272, 306, *t.RESOLUTION, *t.TEXTS.values()}
+"""The tags that describe a picture: the layout of a TIFF must not travel as EXIF into another file, nor into a TIFF."""
+_SIGNATURES = (b"II*\0", b"MM\0*")
 _IN_XMP = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>\s*))([0-9])")
 
 
@@ -85,7 +84,7 @@ class ParsedFile:
         self._text_bytes += len(text)
         if len(self.texts) >= _TEXTS or len(keyword) > 79 or len(text) > TEXT_BYTES or self._text_bytes > _TEXTS_BYTES:
             self.add_unread("long texts")
-        elif found := _CONTROL.sub("", text if isinstance(text, str) else decoded_text(text)):
+        elif found := _CONTROL.sub("", text if isinstance(text, str) else t.decoded_text(text)):
             self.texts[keyword] = found
 
     def wants_text(self, keyword: str) -> bool:
@@ -109,23 +108,30 @@ class ParsedFile:
     @property
     def turn(self) -> int:
         """The orientation in which the picture is stored."""
-        return orientation(exif_tags(self.exif, self.xmp))
+        return _orientation(exif_tags(self.exif), self.xmp)
 
-    def described(self, stored: Picture, turn: int | None = None, only: set[int] | None = None) -> Picture:
+    def described(
+        self,
+        stored: Picture,
+        turn: int | None = None,
+        exif: t.Directory | None = None,
+        only: Container[int] | None = None,
+    ) -> Picture:
         """A picture as it is stored, with all that is known of it, turned upright by `turn`, else by its metadata.
 
-        Of the tags of EXIF `only` some are kept.
+        EXIF is `exif`, by default that of the file; of its tags `only` some are kept.
         """
-        tags = exif_tags(self.exif, self.xmp)
-        turn = orientation(tags) if turn is None else turn
-        self.add_resolution(*(exif_resolution(tags) or (0.0, 0.0)))
+        exif = exif or exif_tags(self.exif)
+        turn = _orientation(exif, self.xmp) if turn is None else turn
+        self.add_resolution(*(_exif_resolution(exif) or (0.0, 0.0)))
+        block = exif_block(exif_kept(exif, only), exif)
         across, down = self.resolution or (0.0, 0.0)
         if is_sideways(turn):
             across, down = down, across
         return Picture(
             **stored.mapped(lambda plane: upright(plane, turn)),
             icc=self.icc,
-            exif=exif_block(tags, only),
+            exif=block if block and self._fits("EXIF", block, EXIF_BYTES) else None,
             format=stored.format,
             has_more_frames=self.has_more_frames,
             colour=self.colour,
@@ -161,36 +167,26 @@ class ParsedFile:
         return len(data) <= limit
 
 
-def decoded_text(text: bytes) -> str:
-    """A text in UTF-8, else in Latin-1."""
-    try:
-        return text.decode()
-    except UnicodeDecodeError:
-        return text.decode("latin-1")
-
-
 def is_resolution(across: float, down: float) -> bool:
     """Whether files can hold both as pixels an inch: at least one pixel a metre, the unit of some."""
     return all(INCH <= value < _MOST_RESOLUTION for value in (across, down))
 
 
-def exif_tags(block: bytes | None, xmp: bytes | None = None) -> Image.Exif:
-    """The tags of a block, none where it is damaged; the orientation by XMP where the block has none."""
-    tags = Image.Exif()
-    try:
-        tags.load(block or b"")
-        turn = tags.get(_ORIENTATION)
-    except Exception:  # a damaged block is as good as none
-        tags, turn = Image.Exif(), None
-    if turn is None and xmp and (found := _IN_XMP.search(xmp)):
-        tags[_ORIENTATION] = int(found[2])
-    return tags
+def exif_tags(block: bytes | None) -> t.Directory:
+    """The tags of a block; none where it is damaged."""
+    block = (block or b"").removeprefix(EXIF_PREFIX)
+    if block.startswith(_SIGNATURES):
+        with contextlib.suppress(ImageError):
+            return t.read(BytesIO(block), every=True)
+    return t.Directory()
 
 
-def orientation(tags: Image.Exif) -> int:
-    """1 to 8; 1 (upright) where there is no valid one."""
-    value = tags.get(_ORIENTATION)
-    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+def _orientation(exif: t.Directory, xmp: bytes | None) -> int:
+    """1 to 8; 1 (upright) where there is no valid one. That of XMP counts where the block has none."""
+    value = exif.number(t.ORIENTATION, 1)
+    if t.ORIENTATION not in exif.tags and xmp and (found := _IN_XMP.search(xmp)):
+        value = int(found[2])
+    return value if 1 <= value <= 8 else 1
 
 
 def upright_xmp(xmp: bytes | None) -> bytes | None:
@@ -217,41 +213,25 @@ def upright(pixels: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(turned.swapaxes(0, 1) if is_sideways(orientation) else turned)
 
 
-def exif_resolution(tags: Image.Exif) -> tuple[float, float] | None:
+def _exif_resolution(exif: t.Directory) -> tuple[float, float] | None:
     """Across and down, in pixels an inch, where the tags have both and a unit; they may be no numbers (0/0 is NaN)."""
-    scale = {2: 1.0, 3: 2.54}.get(tags.get(_UNIT, 2))
-    try:
-        across, down = float(tags[_ACROSS]), float(tags[_DOWN])
-    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+    scale = {2: 1.0, 3: 2.54}.get(exif.number(t.RESOLUTION_UNIT, 2))
+    across, down = exif.values(t.ACROSS), exif.values(t.DOWN)
+    return (across[0] * scale, down[0] * scale) if scale and across and down else None
+
+
+def exif_kept(exif: t.Directory, only: Container[int] | None = None) -> dict[int, t.Tag]:
+    """All tags, or `only` some, but the orientation and an odd resolution."""
+    found = _exif_resolution(exif)
+    dropped = (t.ORIENTATION, *(t.RESOLUTION if found and not is_resolution(*found) else ()))
+    return {tag: value for tag, value in exif.tags.items() if tag not in dropped and (only is None or tag in only)}
+
+
+def exif_block(tags: t.Tags, exif: t.Directory) -> bytes | None:
+    """A block of these tags, with the inner directories of `exif`; None if there is nothing in it."""
+    if not tags and not exif.inner:
         return None
-    return (across * scale, down * scale) if scale else None
-
-
-def exif_block(tags: Image.Exif, only: set[int] | None = None) -> bytes | None:
-    """The block that is kept: all tags (of a TIFF `only` some) but the orientation and an odd resolution.
-
-    None if there are no others.
-    """
-    found = exif_resolution(tags)
-    dropped = (_ORIENTATION, *(_RESOLUTION if found and not is_resolution(*found) else ()))
-    for tag in list(tags):
-        if tag in dropped or (only is not None and tag not in only):
-            del tags[tag]
-    try:
-        for tag, value in list(tags.items()):
-            tags[tag] = _as_read(value)
-        for tag in _DIRECTORIES:
-            if tag in tags:
-                inner = tags.get_ifd(tag)
-                inner |= {key: _as_read(value) for key, value in inner.items()}
-        return tags.tobytes() if len(tags) else None
-    except Exception:  # a block with values of the wrong type is not worth losing the picture for
-        return None
-
-
-def _as_read(value: object) -> Any:
-    """A text that is not ASCII as the bytes that Pillow decoded as Latin-1 but does not encode; others as they are."""
-    return value.encode("latin-1", "replace") if isinstance(value, str) and not value.isascii() else value
+    return EXIF_PREFIX + t.header_of(exif.order, 8) + t.directory_of(exif.order, tags, 8, exif.inner)
 
 
 def exif_with_texts(picture: Picture, room: int | None = None) -> tuple[bytes | None, list[str]]:
@@ -264,16 +244,16 @@ def exif_with_texts(picture: Picture, room: int | None = None) -> tuple[bytes | 
     def fits(block: bytes | None) -> bool:
         return room is None or len(block or b"") <= room
 
-    tags = exif_tags(picture.exif if fits(picture.exif) else None)
-    wanted = {n: t for n, t in TEXTS_IN_EXIF.items() if n in picture.texts and t not in tags}
-    found, changed, left_out = exif_resolution(tags), bool(wanted), list[str]()
-    if picture.resolution and not (found and is_resolution(*found)):
-        changed = True
-        for tag, value in zip(_RESOLUTION, (*picture.resolution, 2), strict=True):
-            tags[tag] = value
+    exif = exif_tags(picture.exif if fits(picture.exif) else None)
+    tags, found, left_out = exif_kept(exif), _exif_resolution(exif), list[str]()
+    wanted = {name: tag for name, tag in t.TEXTS.items() if name in picture.texts and tag not in tags}
+    adds_resolution = picture.resolution is not None and not (found and is_resolution(*found))
+    if picture.resolution and adds_resolution:
+        tags |= t.resolution(*picture.resolution, order=exif.order)
     for name, tag in wanted.items():
-        tags[tag] = picture.texts[name].encode("utf-8", "replace")
-        if not fits(exif_block(tags)):
+        tags[tag] = t.text(picture.texts[name].encode("utf-8", "replace") + b"\0")
+        if not fits(exif_block(tags, exif)):
             del tags[tag]
             left_out.append(name)
-    return (exif_block(tags) if changed or not fits(picture.exif) else picture.exif), left_out
+    is_changed = wanted or adds_resolution or not fits(picture.exif)
+    return (exif_block(tags, exif) if is_changed else picture.exif), left_out

@@ -5,8 +5,9 @@ is alpha; unspecified ones, such as near-infrared, are data. Colours become grey
 that pictures of any size come out the same.
 """
 
+import io
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, BinaryIO
 
@@ -17,14 +18,20 @@ from i2i.images import colours
 from i2i.images import metadata as meta
 from i2i.images import tiff_directory as t
 from i2i.images.picture import GEO, GEO_KEYS, Geo, Limits, Picture, Pixels, row_blocks, white, with_depth
+from i2i.images.png import compress
 from i2i.images.tiff_samples import COLOURS, OLD_JPEG, Samples
 
 _MOST_SEGMENT_BYTES = 1 << 28
+# of what is written; a file of more bytes needs addresses of 64 bits
+_CLASSIC_BYTES = 1 << 31
+_TILE = 256
+_STRIP_BYTES = 1 << 18
+_DEFLATED, _INTERLEAVED, _DIFFERENCES = 8, 1, 2
 _SRGB_WHITE = (0.3127, 0.329)
 _SRGB_PRIMARIES = (0.64, 0.33, 0.3, 0.6, 0.15, 0.06)  # red, green and blue
 _FOREIGN_COLOURS = (t.CMYK, t.CIELAB, t.ICCLAB)
 _AS_STORED = (t.BLACK_IS_ZERO, t.RGB)
-_PREMULTIPLIED, _STRAIGHT = 1, 2
+_UNSPECIFIED, _PREMULTIPLIED, _STRAIGHT = 0, 1, 2
 
 
 class Rows(Samples):
@@ -128,16 +135,15 @@ class Rows(Samples):
     def _described(self, stored: Picture) -> Picture:
         """A picture as it is stored, turned upright, with the metadata of the file."""
         tags, found = self.tags, meta.ParsedFile(has_more_frames=self.tags.has_next)
-        found.add_exif(_exif(tags))
         found.add_xmp(tags.bytes(t.XMP))
         if self.colours not in _FOREIGN_COLOURS:
             found.add_icc(tags.bytes(t.ICC))
             if not found.icc and _has_other_colours(tags):
                 found.add_unread(meta.UNREAD_COLOURS)
-        for name, tag in meta.TEXTS_IN_EXIF.items():
+        for name, tag in t.TEXTS.items():
             found.add_text(name, tags.text(tag))
         geo = _geo(tags, self.turn, found)
-        return replace(found.described(stored, self.turn, meta.DESCRIPTIVE), format="TIFF", geo=geo)
+        return replace(found.described(stored, self.turn, tags, meta.DESCRIPTIVE), format="TIFF", geo=geo)
 
     def _converted(self, stored: Pixels) -> Pixels:
         """A block of stored samples as `channels` of `dtype`."""
@@ -227,8 +233,95 @@ def _geo(tags: t.Directory, turn: int, found: meta.ParsedFile) -> Geo:
     return geo
 
 
-def _exif(tags: t.Directory) -> bytes | None:
-    """The tags that describe the picture, and the directories of EXIF and GPS."""
-    kept = {tag: found for tag, found in tags.tags.items() if tag in meta.DESCRIPTIVE}
-    block = t.header_of(tags.order, 8) + t.directory_of(tags.order, kept, 8, tags.inner)
-    return block if kept or tags.inner else None
+def encode(picture: Picture, icc: bytes | None) -> bytes:
+    """`picture` with all its metadata, and that colour profile, as a file."""
+    pixels, file = picture.stacked(), io.BytesIO()
+    write(file, pixels.shape, lambda top, bottom: pixels[top:bottom], picture, icc, tiled=False)
+    return file.getvalue()
+
+
+def write(
+    file: BinaryIO,
+    shape: tuple[int, ...],
+    rows: Callable[[int, int], Pixels],
+    like: Picture,
+    icc: bytes | None,
+    *,
+    tiled: bool,
+) -> None:
+    """A picture (H, W, C) whose pixels `rows` gives from top to bottom; its channels are those of `like`."""
+    row_bytes = shape[1] * shape[2] * like.pixels.dtype.itemsize
+    big = shape[0] * row_bytes > _CLASSIC_BYTES
+    start = file.write(t.header_of("<", 0, big=big))
+    height = _TILE if tiled else max(1, _STRIP_BYTES // max(1, row_bytes))
+    bands = (rows(top, min(top + height, shape[0])) for top in range(0, shape[0], height))
+    sizes = [file.write(_packed(part)) for band in bands for part in (_tiles(band) if tiled else [band])]
+    starts, address = (np.cumsum([0, *sizes[:-1]]) + start).tolist(), "Q" if big else "I"
+    sides = {t.TILE_WIDTH: t.numbers("I", _TILE), t.TILE_HEIGHT: t.numbers("I", _TILE)}
+    places = (t.TILES, t.TILE_BYTES) if tiled else (t.STRIPS, t.STRIP_BYTES)
+    layout = {places[0]: t.numbers(address, *starts), places[1]: t.numbers(address, *sizes)}
+    layout |= sides if tiled else {t.STRIP_ROWS: t.numbers("I", height)}
+    exif = meta.exif_tags(like.exif).little_endian()
+    described = meta.exif_kept(exif, meta.DESCRIPTIVE)
+    tags = {**described, **_metadata(like, icc), **_pixels(shape, like), **layout}
+    file.write(b"\0" * (file.tell() % 2))
+    place = file.tell()
+    file.write(t.directory_of("<", tags, place, exif.inner, big=big))
+    file.seek(0)
+    file.write(t.header_of("<", place, big=big))
+
+
+def _tiles(band: Pixels) -> Iterator[Pixels]:
+    """A row of tiles, at the edges filled up with zeros."""
+    for left in range(0, band.shape[1], _TILE):
+        part = band[:, left : left + _TILE]
+        yield np.pad(part, [*((0, _TILE - side) for side in part.shape[:2]), (0, 0)])
+
+
+def _packed(rows: Pixels) -> bytes:
+    """Rows (h, W, C) deflated, integers as differences of neighbours."""
+    packed = np.array(rows, rows.dtype.newbyteorder("<"), order="C")
+    if packed.dtype.kind in "ui":
+        np.subtract(rows[:, 1:], rows[:, :-1], out=packed[:, 1:])
+    return compress(packed)
+
+
+def _pixels(shape: tuple[int, ...], like: Picture) -> dict[int, t.Tag]:
+    """The kind of the pixels (Sec. 7 and 18)."""
+    height, width, channels = shape
+    dtype, alpha = like.pixels.dtype, like.alpha is not None
+    colours = 3 if like.pixels.shape[2] == 3 else 1
+    tags = {
+        t.WIDTH: t.numbers("I", width),
+        t.HEIGHT: t.numbers("I", height),
+        t.SAMPLES: t.numbers("H", channels),
+        t.BITS: t.numbers("H", *(dtype.itemsize * 8,) * channels),
+        t.FORMAT: t.numbers("H", *({"u": 1, "i": 2, "f": 3}[dtype.kind],) * channels),
+        t.COMPRESSION: t.numbers("H", _DEFLATED),
+        t.PLANAR: t.numbers("H", _INTERLEAVED),
+        t.PHOTOMETRIC: t.numbers("H", t.RGB if colours == 3 else t.BLACK_IS_ZERO),
+    }
+    if dtype.kind in "ui":
+        tags[t.PREDICTOR] = t.numbers("H", _DIFFERENCES)
+    if channels > colours:
+        kinds = (_UNSPECIFIED,) * (channels - colours - alpha) + (_STRAIGHT,) * alpha
+        tags[t.EXTRA_SAMPLES] = t.numbers("H", *kinds)
+    return tags
+
+
+def _metadata(picture: Picture, icc: bytes | None) -> dict[int, t.Tag]:
+    """The metadata of a picture that TIFF has tags for, beside EXIF."""
+    tags = {t.ICC: t.text(icc, kind=7)} if icc else {}
+    if picture.resolution:
+        tags |= t.resolution(*picture.resolution)
+    if picture.xmp:
+        tags[t.XMP] = t.text(picture.xmp, kind=1)
+    for name, tag in t.TEXTS.items():
+        if name in picture.texts:
+            tags[tag] = t.text(picture.texts[name].encode("utf-8", "replace") + b"\0")
+    for tag, value in picture.geo.items():
+        if isinstance(value, str):
+            tags[tag] = t.text(value.encode() + b"\0")
+        else:
+            tags[tag] = t.numbers("H", *map(int, value)) if tag == GEO_KEYS else t.numbers("d", *value)
+    return tags

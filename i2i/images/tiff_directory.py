@@ -1,16 +1,12 @@
-"""TIFF files as directories (TIFF 6.0, Sec. 2; BigTIFF): the first one of a file read with bounds, and files written.
+"""Directories of tags, as TIFF (TIFF 6.0, Sec. 2; BigTIFF) and EXIF have them: the first one of a file, with those of
+EXIF and GPS, read with bounds, and written.
 
-A tag may claim any number of values, anywhere in the file, and readers believe it. Here only tags that are known are
-read, each no longer than it can be, all together no longer than a fixed number of bytes. Others get a copy.
-
-Files are written here, since Pillow writes no 16-bit colour: little-endian, channels interleaved, deflated, integers as
-differences of neighbours (Sec. 14), in strips of some rows where the picture is in memory, in tiles (Sec. 15) where it
-comes by bands.
+A tag may claim any number of values, anywhere in the file, and readers believe it. Here each is read no longer than it
+can be, all together no longer than the file or a fixed number of bytes. Of a TIFF only tags that are known are read.
 """
 
-import io
 import struct
-from collections.abc import Callable, Container, Iterator, Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import prod
@@ -19,9 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from i2i.errors import ImageError
-from i2i.images import metadata as meta
-from i2i.images.picture import GEO, GEO_KEYS, GEO_NUMBERS, TIE_POINTS, Picture, Pixels
-from i2i.images.png import compress
+from i2i.images.picture import GEO, GEO_KEYS, GEO_NUMBERS, TIE_POINTS
 
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER = 256, 257, 258, 259, 262, 266
 STRIPS, ORIENTATION, SAMPLES, STRIP_ROWS, STRIP_BYTES, PLANAR = 273, 274, 277, 278, 279, 284
@@ -30,7 +24,9 @@ TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 INK_SET, INKS, EXTRA_SAMPLES, FORMAT, JPEG_TABLES = 332, 334, 338, 339, 347
 COEFFICIENTS, SUBSAMPLING, REFERENCE, XMP, DEPTH, ICC = 529, 530, 532, 700, 32997, 34675
 EXIF, GPS, DNG = 34665, 34853, 50706
-RESOLUTION, RESOLUTION_UNIT = (282, 283), 296
+RESOLUTION = ACROSS, DOWN, RESOLUTION_UNIT = 282, 283, 296
+TEXTS = {"Description": 270, "Software": 305, "Author": 315, "Copyright": 33432}
+"""The texts that EXIF and TIFF have a tag for."""
 TRANSFER, WHITE_POINT, PRIMARIES = 301, 318, 319
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE_COLOUR, CMYK, YCBCR, CIELAB, ICCLAB = 0, 1, 2, 3, 5, 6, 8, 9
 """Kinds of colours (PhotometricInterpretation)."""
@@ -43,8 +39,8 @@ _SEGMENTS = (STRIPS, STRIP_BYTES, TILES, TILE_BYTES)
 SHOWN = _LAYOUT.union(_SEGMENTS)
 """The tags of an old-style JPEG that Pillow is shown."""
 _DESCRIBED = frozenset(
-    {ORIENTATION, PALETTE, XMP, ICC, DNG, RESOLUTION_UNIT, TRANSFER, WHITE_POINT, PRIMARIES}
-    | {271, 272, 306, *RESOLUTION, *meta.TEXTS_IN_EXIF.values(), *GEO}
+    {ORIENTATION, PALETTE, XMP, ICC, DNG, TRANSFER, WHITE_POINT, PRIMARIES}
+    | {271, 272, 306, *RESOLUTION, *TEXTS.values(), *GEO}
 )
 # bytes, text and undefined may be long, numbers may not, but for these
 _TEXT_KINDS = (1, 2, 6, 7)
@@ -58,12 +54,6 @@ _MOST_TAGS = 4096
 _KINDS = dict(enumerate(["", "B", "s", "H", "I", "2I", "b", "s", "h", "i", "2i", "f", "d", "I", "", "", "Q", "q", "Q"]))
 _INTEROPERABILITY = 40965  # a pointer within EXIF, which is not followed
 _BIG = 43
-# a file of more bytes needs addresses of 64 bits
-_CLASSIC_BYTES = 1 << 31
-_TILE = 256
-_STRIP_BYTES = 1 << 18
-_DEFLATED, _INTERLEAVED, _DIFFERENCES = 8, 1, 2
-_UNSPECIFIED, _STRAIGHT = 0, 2
 _INCH = 2
 
 
@@ -80,15 +70,22 @@ Tags = Mapping[int, Tag]
 
 @dataclass(frozen=True)
 class Directory:
-    """The known tags of a directory in byte order `order`, and whether another one follows.
+    """The tags of a directory, whether another one follows, and the byte order of its file.
 
     `inner` are the directories that the tags of EXIF and GPS point to.
     """
 
-    order: str
-    tags: Tags
-    has_next: bool = False
+    tags: Tags = field(default_factory=dict)
     inner: Mapping[int, Tags] = field(default_factory=dict)
+    has_next: bool = False
+    order: str = "<"
+
+    def little_endian(self) -> "Directory":
+        """The same in that byte order."""
+        if self.order == "<":
+            return self
+        inner = {tag: _little_endian(tags) for tag, tags in self.inner.items()}
+        return Directory(_little_endian(self.tags), inner, self.has_next)
 
     def values(self, tag: int) -> tuple[float, ...]:
         """The numbers of a tag, rational ones divided (0/0 is NaN); none where it is not there, or text."""
@@ -109,17 +106,25 @@ class Directory:
         found = self.tags.get(tag)
         if found is None or found.kind not in _TEXT_KINDS:
             return None
-        return meta.decoded_text(found.data.partition(b"\0")[0]).strip() or None
+        return decoded_text(found.data.partition(b"\0")[0]).strip() or None
 
     def bytes(self, tag: int) -> bytes | None:
         found = self.tags.get(tag)
         return found.data if found is not None and found.kind in _TEXT_KINDS and found.data else None
 
 
-def numbers(code: str, *values: float) -> Tag:
-    """A tag of these numbers in little-endian order; `code` as in `struct`: H, I, Q, d."""
+def decoded_text(text: bytes) -> str:
+    """A text in UTF-8, else in Latin-1."""
+    try:
+        return text.decode()
+    except UnicodeDecodeError:
+        return text.decode("latin-1")
+
+
+def numbers(code: str, *values: float, order: str = "<") -> Tag:
+    """A tag of these numbers; `code` as in `struct`: H, I, Q, d."""
     kind = {"H": 3, "I": 4, "d": 12, "Q": 16}[code]
-    return Tag(kind, len(values), struct.pack(f"<{len(values)}{code}", *values))
+    return Tag(kind, len(values), struct.pack(f"{order}{len(values)}{code}", *values))
 
 
 def text(data: bytes, kind: int = 2) -> Tag:
@@ -127,9 +132,18 @@ def text(data: bytes, kind: int = 2) -> Tag:
     return Tag(kind, len(data), data)
 
 
-def read(file: BinaryIO) -> Directory:
-    """The first directory of a file. Raises `ImageError` where there is none."""
-    return _Reader(file).first()
+def resolution(across: float, down: float, order: str = "<") -> dict[int, Tag]:
+    """The tags of these pixels an inch."""
+    tags = {RESOLUTION_UNIT: numbers("H", _INCH, order=order)}
+    for tag, value in ((ACROSS, across), (DOWN, down)):
+        nearest = Fraction(value).limit_denominator(int((1 << 31) / (1 + value)))
+        tags[tag] = Tag(5, 1, struct.pack(order + "II", nearest.numerator, nearest.denominator))
+    return tags
+
+
+def read(file: BinaryIO, *, every: bool = False) -> Directory:
+    """The first directory of a file, with `every` tag of it. Raises `ImageError` where there is none."""
+    return _Reader(file).first(every)
 
 
 _Entry = tuple[int, int, bytes]
@@ -138,27 +152,28 @@ _Entry = tuple[int, int, bytes]
 
 class _Reader:
     def __init__(self, file: BinaryIO) -> None:
-        self._file, self._left = file, _TOTAL_BYTES
-        self._end = file.seek(0, 2)
+        self._file, self._end = file, file.seek(0, 2)
+        self._left = min(self._end, _TOTAL_BYTES)
         head = self._at(0, 4)
         self._order, self._is_big = "<" if head[:2] == b"II" else ">", head[2:].strip(b"\0") == bytes([_BIG])
         self._count, self._entry, self._place = ("Q", "HHQ8s", "Q") if self._is_big else ("H", "HHI4s", "I")
 
-    def first(self) -> Directory:
+    def first(self, every: bool) -> Directory:
         entries, following = self._entries(self._number(8 if self._is_big else 4, self._place))
         if not entries:
             raise ImageError("damaged: it has no directory")
-        tags = self._tags(entries, _LAYOUT | _DESCRIBED)
-        size = Directory(self._order, tags)
-        most = min(_MOST_SEGMENTS, prod(max(1, size.number(tag, 1)) for tag in (WIDTH, HEIGHT, SAMPLES)))
-        tags |= self._tags(entries, _SEGMENTS, most)
+        tags = self._tags(entries, entries.keys() - {EXIF, GPS} if every else _LAYOUT | _DESCRIBED)
+        if not every:
+            size = Directory(tags, order=self._order)
+            most = min(_MOST_SEGMENTS, prod(max(1, size.number(tag, 1)) for tag in (WIDTH, HEIGHT, SAMPLES)))
+            tags |= self._tags(entries, _SEGMENTS, most)
         self._left = min(self._left, _INNER_BYTES)
         inner = {tag: found for tag in (EXIF, GPS) if tag in entries and (found := self._inner(entries[tag]))}
-        return Directory(self._order, tags, following > 0, inner)
+        return Directory(tags, inner, following > 0, self._order)
 
     def _inner(self, entry: _Entry) -> dict[int, Tag]:
         """The directory that a tag points to; empty where it cannot be read, for it only describes the picture."""
-        pointer = Directory(self._order, self._tags({EXIF: entry}, {EXIF}))
+        pointer = Directory(self._tags({EXIF: entry}, {EXIF}), order=self._order)
         try:
             entries, _ = self._entries(pointer.number(EXIF, self._end))
         except (ImageError, ValueError, OSError):
@@ -223,127 +238,26 @@ def directory_of(
     order: str, tags: Tags, place: int, inner: Mapping[int, Tags] | None = None, *, big: bool = False
 ) -> bytes:
     """A directory with these tags, to stand at `place`, their values, and the directories within behind it."""
-    count, entry, pointer, wide, kind = ("Q", "HHQ", "Q", 8, 16) if big else ("H", "HHI", "I", 4, 4)
+    codes, wide, kind = (("Q", "HHQ", "Q"), 8, 16) if big else (("H", "HHI", "I"), 4, 4)
+    count, entry, pointer = (order + code for code in codes)
     fields, behind, inner = b"", b"", inner or {}
     every = dict(tags) | {tag: Tag(kind, 1, b"") for tag in inner}
-    start = place + struct.calcsize("=" + count) + len(every) * (struct.calcsize("=" + entry) + wide) + wide
+    start = place + struct.calcsize(count) + len(every) * (struct.calcsize(entry) + wide) + wide
     for tag, found in sorted(every.items()):
-        here, value = start + len(behind), found.data
-        if tag in inner:
-            value = directory_of(order, inner[tag], here, big=big)
+        here = start + len(behind)
+        value = directory_of(order, inner[tag], here, big=big) if tag in inner else found.data
         if tag in inner or len(value) > wide:
             behind += value + b"\0" * (len(value) % 2)
-            value = struct.pack(order + pointer, here)
-        fields += struct.pack(order + entry, tag, found.kind, found.count) + value.ljust(wide, b"\0")
-    return struct.pack(order + count, len(every)) + fields + bytes(wide) + behind
+            value = struct.pack(pointer, here)
+        fields += struct.pack(entry, tag, found.kind, found.count) + value.ljust(wide, b"\0")
+    return struct.pack(count, len(every)) + fields + bytes(wide) + behind
+
+
+def _little_endian(tags: Tags) -> dict[int, Tag]:
+    sizes = {tag: struct.calcsize("=" + _KINDS[found.kind][-1]) for tag, found in tags.items()}
+    swapped = {tag: np.frombuffer(found.data, f"u{sizes[tag]}").byteswap() for tag, found in tags.items()}
+    return {tag: found._replace(data=swapped[tag].tobytes()) for tag, found in tags.items()}
 
 
 def _divided(above: float, below: float) -> float:
     return above / below if below else float("nan")
-
-
-def encode(picture: Picture, icc: bytes | None) -> bytes:
-    """`picture` with all its metadata, and that colour profile, as a file."""
-    pixels, file = picture.stacked(), io.BytesIO()
-    write(file, pixels.shape, lambda top, bottom: pixels[top:bottom], picture, icc, tiled=False)
-    return file.getvalue()
-
-
-def write(
-    file: BinaryIO,
-    shape: tuple[int, ...],
-    rows: Callable[[int, int], Pixels],
-    like: Picture,
-    icc: bytes | None,
-    *,
-    tiled: bool,
-) -> None:
-    """A picture (H, W, C) whose pixels `rows` gives from top to bottom; its channels are those of `like`."""
-    row_bytes = shape[1] * shape[2] * like.pixels.dtype.itemsize
-    big = shape[0] * row_bytes > _CLASSIC_BYTES
-    start = file.write(header_of("<", 0, big=big))
-    height = _TILE if tiled else max(1, _STRIP_BYTES // max(1, row_bytes))
-    bands = (rows(top, min(top + height, shape[0])) for top in range(0, shape[0], height))
-    sizes = [file.write(_packed(part)) for band in bands for part in (_tiles(band) if tiled else [band])]
-    starts, address = (np.cumsum([0, *sizes[:-1]]) + start).tolist(), "Q" if big else "I"
-    sides = {TILE_WIDTH: numbers("I", _TILE), TILE_HEIGHT: numbers("I", _TILE)}
-    places = (TILES, TILE_BYTES) if tiled else (STRIPS, STRIP_BYTES)
-    layout = {places[0]: numbers(address, *starts), places[1]: numbers(address, *sizes)}
-    layout |= sides if tiled else {STRIP_ROWS: numbers("I", height)}
-    described = _exif(like)
-    tags = {**described.tags, **_metadata(like, icc), **_pixels(shape, like), **layout}
-    file.write(b"\0" * (file.tell() % 2))
-    place = file.tell()
-    file.write(directory_of("<", tags, place, described.inner, big=big))
-    file.seek(0)
-    file.write(header_of("<", place, big=big))
-
-
-def _tiles(band: Pixels) -> Iterator[Pixels]:
-    """A row of tiles, at the edges filled up with zeros."""
-    for left in range(0, band.shape[1], _TILE):
-        part = band[:, left : left + _TILE]
-        yield np.pad(part, [*((0, _TILE - side) for side in part.shape[:2]), (0, 0)])
-
-
-def _packed(rows: Pixels) -> bytes:
-    """Rows (h, W, C) deflated, integers as differences of neighbours."""
-    packed = np.array(rows, rows.dtype.newbyteorder("<"), order="C")
-    if packed.dtype.kind in "ui":
-        np.subtract(rows[:, 1:], rows[:, :-1], out=packed[:, 1:])
-    return compress(packed)
-
-
-def _pixels(shape: tuple[int, ...], like: Picture) -> dict[int, Tag]:
-    """The kind of the pixels (Sec. 7 and 18)."""
-    height, width, channels = shape
-    dtype, alpha = like.pixels.dtype, like.alpha is not None
-    colours = 3 if like.pixels.shape[2] == 3 else 1
-    tags = {
-        WIDTH: numbers("I", width),
-        HEIGHT: numbers("I", height),
-        SAMPLES: numbers("H", channels),
-        BITS: numbers("H", *(dtype.itemsize * 8,) * channels),
-        FORMAT: numbers("H", *({"u": 1, "i": 2, "f": 3}[dtype.kind],) * channels),
-        COMPRESSION: numbers("H", _DEFLATED),
-        PLANAR: numbers("H", _INTERLEAVED),
-        PHOTOMETRIC: numbers("H", RGB if colours == 3 else BLACK_IS_ZERO),
-    }
-    if dtype.kind in "ui":
-        tags[PREDICTOR] = numbers("H", _DIFFERENCES)
-    if channels > colours:
-        kinds = (_UNSPECIFIED,) * (channels - colours - alpha) + (_STRAIGHT,) * alpha
-        tags[EXTRA_SAMPLES] = numbers("H", *kinds)
-    return tags
-
-
-def _metadata(picture: Picture, icc: bytes | None) -> dict[int, Tag]:
-    """The metadata of a picture that TIFF has tags for, beside EXIF."""
-    tags = {ICC: text(icc, kind=7)} if icc else {}
-    if picture.resolution:
-        tags |= {tag: _rational(value) for tag, value in zip(RESOLUTION, picture.resolution, strict=True)}
-        tags[RESOLUTION_UNIT] = numbers("H", _INCH)
-    if picture.xmp:
-        tags[XMP] = text(picture.xmp, kind=1)
-    for name, tag in meta.TEXTS_IN_EXIF.items():
-        if name in picture.texts:
-            tags[tag] = text(picture.texts[name].encode("utf-8", "replace") + b"\0")
-    for tag, value in picture.geo.items():
-        if isinstance(value, str):
-            tags[tag] = text(value.encode() + b"\0")
-        else:
-            tags[tag] = numbers("H", *map(int, value)) if tag == GEO_KEYS else numbers("d", *value)
-    return tags
-
-
-def _rational(value: float) -> Tag:
-    nearest = Fraction(value).limit_denominator(int((1 << 31) / (1 + value)))
-    return Tag(5, 1, struct.pack("<II", nearest.numerator, nearest.denominator))
-
-
-def _exif(picture: Picture) -> Directory:
-    """The tags of its EXIF block that describe the picture, and the directories of EXIF and GPS."""
-    tags = meta.exif_tags(picture.exif)
-    tags.endian = "<"
-    block = meta.exif_block(tags, meta.DESCRIPTIVE)
-    return read(io.BytesIO(block.removeprefix(meta.EXIF_PREFIX))) if block else Directory("<", {})

@@ -281,7 +281,7 @@ def described(path: Path) -> tuple[dict[int, Any], dict[str, Any]]:
 
 
 def test_a_tiff_of_64_bit_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("i2i.images.tiff_directory._CLASSIC_BYTES", 1000)
+    monkeypatch.setattr("i2i.images.tiff._CLASSIC_BYTES", 1000)
     path, values = tmp_path / "a.tif", np.tile(pixels(3, np.uint16), (8, 10, 1))
     with Canvas(*values.shape, np.uint16, tmp_path) as canvas:  # type: ignore[call-arg]
         canvas.fill(0, values)
