@@ -1,8 +1,12 @@
-"""TIFF: one reader, which decides by the tags alone what a file holds, whatever its depth, planes and packing.
+"""TIFF, read and written. The tags alone decide what a file holds, whatever its depth, planes and packing.
 
 The photometric tag says how many samples of a pixel are colours, ExtraSamples (TIFF 6.0, Sec. 18) which of the others
 is alpha; unspecified ones, such as near-infrared, are data. Colours become grey or RGB in bands of rows (`Rows`), so
 that pictures of any size come out the same.
+
+Files are written here, since Pillow writes no 16-bit colour: little-endian, channels interleaved, deflated, integers as
+differences of neighbours (Sec. 14), in strips of some rows where the picture is in memory, in tiles (Sec. 15) where it
+comes by bands.
 """
 
 import io
