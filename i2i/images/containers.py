@@ -181,11 +181,12 @@ def jpeg_head(picture: Picture, exif: bytes | None) -> tuple[bytes, list[str]]:
     """
     density, left_out = (0, 1, 1), list[str]()
     if picture.resolution and max(picture.resolution) < _MOST_DENSITY:
-        density = 1, *(max(1, round(value)) for value in picture.resolution)
+        across, down = (max(1, round(value)) for value in picture.resolution)
+        density = 1, across, down
     elif picture.resolution:
         left_out.append("resolution")
     head = _START + _packed(0xE0, _JFIF + struct.pack(">HBHHH", 0x101, *density, 0))
-    parts = {
+    parts: dict[str, tuple[int, bytes | None]] = {
         "EXIF": (0xE1, exif and EXIF_PREFIX + exif.removeprefix(EXIF_PREFIX)),
         "XMP": (0xE1, picture.xmp and XMP_IN_JPEG + picture.xmp),
         "Comment": (_COMMENT, picture.texts.get("Comment", "").encode("utf-8", "replace")),

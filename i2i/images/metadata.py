@@ -122,14 +122,14 @@ class ParsedFile:
         EXIF is `exif`, by default that of the file; of its tags `only` some are kept.
         """
         exif = exif or exif_tags(self.exif)
-        turn = _orientation(exif, self.xmp) if turn is None else turn
+        orientation = _orientation(exif, self.xmp) if turn is None else turn
         self.add_resolution(*(_exif_resolution(exif) or (0.0, 0.0)))
         block = exif_block(exif_kept(exif, only), exif)
         across, down = self.resolution or (0.0, 0.0)
-        if is_sideways(turn):
+        if is_sideways(orientation):
             across, down = down, across
         return Picture(
-            **stored.mapped(lambda plane: upright(plane, turn)),
+            **stored.mapped(lambda plane: upright(plane, orientation)),
             icc=self.icc,
             exif=block if block and self._fits("EXIF", block, EXIF_BYTES) else None,
             format=stored.format,

@@ -61,8 +61,8 @@ class Rows(Samples):
         self.colours = self.photometric if not undone else t.RGB if self.samples > 1 else t.BLACK_IS_ZERO
         self._divide_samples()
         wide = self.kind == "f" or self.bits > 16
-        self._depth = np.dtype(np.float32 if wide else np.uint8 if self.bits <= 8 else np.uint16)
-        self.dtype = np.dtype(np.uint8) if self.colours == t.PALETTE_COLOUR else self._depth
+        self._depth: np.dtype[Any] = np.dtype(np.float32 if wide else np.uint8 if self.bits <= 8 else np.uint16)
+        self.dtype: np.dtype[Any] = np.dtype(np.uint8) if self.colours == t.PALETTE_COLOUR else self._depth
         self._is_grey = self.colours in (t.WHITE_IS_ZERO, t.BLACK_IS_ZERO)
         self.channels = (1 if self._is_grey else 3) + len(self.bands) + (self.alpha is not None)
 

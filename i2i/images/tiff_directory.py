@@ -230,8 +230,9 @@ class _Reader:
 def header_of(order: str, place: int, *, big: bool = False) -> bytes:
     """The header of a file whose directory is at `place`."""
     sign = b"II" if order == "<" else b"MM"
-    code, *kind = ("2sHHHQ", _BIG, 8, 0) if big else ("2sHI", 42)
-    return struct.pack(order + code, sign, *kind, place)
+    if big:
+        return struct.pack(order + "2sHHHQ", sign, _BIG, 8, 0, place)
+    return struct.pack(order + "2sHI", sign, 42, place)
 
 
 def directory_of(

@@ -211,8 +211,8 @@ class Samples:
             return
         each = 1 if self.tiled else max(1, most // self.segment_bytes)
         for top in range(0, self.down, each):
-            rows = [self._rows(i) for i in range(top, min(top + each, self.down)) for _ in range(self.across)]
-            pixels = self._unit(list(enumerate(rows, first + top * self.across)))
+            heights = [self._rows(i) for i in range(top, min(top + each, self.down)) for _ in range(self.across)]
+            pixels = self._unit(list(enumerate(heights, first + top * self.across)))
             if self.tiled:
                 tiles = pixels.reshape(self.across, self.segment_height, self.segment_width, -1)
                 pixels = tiles.transpose(1, 0, 2, 3).reshape(self.segment_height, -1, tiles.shape[-1])
