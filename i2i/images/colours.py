@@ -75,8 +75,9 @@ def _unscaled(stored: Pixels, reference: Sequence[float]) -> list[Pixels]:
         reference = usual
     channels = []
     for i, span in enumerate((full, middle - 1, middle - 1)):
-        ends = slice(2 * i, 2 * i + 2)
-        black, bright = reference[ends] if len(set(reference[ends])) > 1 else usual[ends]
+        black, bright = reference[2 * i : 2 * i + 2]
+        if black == bright:
+            black, bright = usual[2 * i : 2 * i + 2]
         channels.append((stored[..., i].astype(np.float32) - black) * (span / (bright - black)))
     return channels
 

@@ -7,10 +7,10 @@ can be, all together no longer than the file or a fixed number of bytes. Of a TI
 
 import struct
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from math import prod
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 import numpy as np
 
@@ -57,7 +57,8 @@ _BIG = 43
 _INCH = 2
 
 
-class Tag(NamedTuple):
+@dataclass(frozen=True)
+class Tag:
     """The values of a tag as they are in the file: their kind (TIFF 6.0, Sec. 2), number and bytes."""
 
     kind: int
@@ -257,7 +258,7 @@ def directory_of(
 def _little_endian(tags: Tags) -> dict[int, Tag]:
     sizes = {tag: struct.calcsize("=" + _KINDS[found.kind][-1]) for tag, found in tags.items()}
     swapped = {tag: np.frombuffer(found.data, f"u{sizes[tag]}").byteswap() for tag, found in tags.items()}
-    return {tag: found._replace(data=swapped[tag].tobytes()) for tag, found in tags.items()}
+    return {tag: replace(found, data=swapped[tag].tobytes()) for tag, found in tags.items()}
 
 
 def _divided(above: float, below: float) -> float:
