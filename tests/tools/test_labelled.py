@@ -724,7 +724,7 @@ def test_the_commands_of_the_documentation(
     tmp_path: Path, models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     documentation = (Path(__file__).parents[2] / "docs" / "augmentation.md").read_text()
-    commands = [line.split()[2:] for line in documentation.splitlines() if line.startswith("python scripts/augment.py")]
+    commands = [line.split()[2:] for line in documentation.splitlines() if line.startswith("i2i augment ")]
     assert len(commands) == 4
     yolo(tmp_path / "data")
     for name in ("night", "rain"):
