@@ -30,7 +30,7 @@ OURS = [
         "training.launch",
         "training.estimate",
         "folders.batch",
-        "inference.export",
+        "inference.torch_runtime",
         "tools.labelled.augment",
         "inference.sample",
     )

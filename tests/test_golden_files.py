@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from i2i.errors import ModelError
 from i2i.models import junyanz
-from i2i.models.pretrained import open_model
+from i2i.models.model_file import open_model
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
 

@@ -42,7 +42,7 @@ from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.content import feature_distance
 from i2i.models.info import DIRECTIONS, FROM_NOISE, ModelInfo
-from i2i.models.pretrained import open_model, weights_sha256
+from i2i.models.model_file import open_model, weights_sha256
 from i2i.models.styles import BUNDLED, exists, find, model_files
 from i2i.networks import GeneratorConfig, OwnConfig, generator_config
 from i2i.networks.blocks import for_translation

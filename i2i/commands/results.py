@@ -226,9 +226,9 @@ def _write_file(options: ExportCommand, model: str, out: Path) -> None:
     if form == "reference":
         junyanz.save(out, network, replace=options.overwrite)
     elif form == "onnx":
-        from i2i.inference import export
+        from i2i.inference import torch_runtime
 
-        export.save_onnx(out, network, info, replace=options.overwrite)
+        torch_runtime.save_onnx(out, network, info, replace=options.overwrite)
     elif form == "pretrained":
         model_file.save_pretrained(out, network, info, replace=options.overwrite)
     else:
@@ -251,7 +251,7 @@ def _write_page(options: ExportCommand, models: tuple[str, ...], out: Path) -> N
 
     library = website.read_runtime(options.web_runtime)
     website.check_folder(out, options.overwrite)
-    from i2i.inference.export import check_installed, rounded
+    from i2i.inference.torch_runtime import check_installed, rounded
     from i2i.signals import BOTH, Signals
 
     check_installed()
@@ -281,11 +281,11 @@ def _opened(options: ExportCommand, model: str, form: str = "") -> "tuple[nn.Mod
     described |= {"card": _lines(options.card)} if options.card is not None else {}
     show = fetching() if options.download else None
     path = styles.find(model, options.direction, download=options.download, progress=show)
-    from i2i.models import pretrained  # here, so that mistakes do not wait for torch
+    from i2i.models import model_file  # here, so that mistakes do not wait for torch
 
-    if form == "reference" and pretrained.is_checkpoint(path):  # elsewhere it chooses, or is compared
+    if form == "reference" and model_file.is_checkpoint(path):  # elsewhere it chooses, or is compared
         _refuse(_given(options, "direction"))
-    network, info = pretrained.open_model(
+    network, info = model_file.open_model(
         path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
     )
     info = replace(info, training=replace(info.training, **_given(options, "algorithm", "dataset")), **described)

@@ -29,7 +29,7 @@ from i2i.files import sha256
 from i2i.images import Picture, Pixels, palettes, to_pixels, with_depth
 from i2i.inference.loaded_model import not_finite
 from i2i.inference.translator import Translator
-from i2i.models import pretrained
+from i2i.models import model_file
 from i2i.models.info import WEIGHTS_NAME, ModelInfo
 
 Progress = Callable[[str], object]
@@ -306,7 +306,7 @@ def load(
 
     `direction` is for a checkpoint of junyanz, whose file does not record it.
     """
-    network, info = pretrained.open_model(path, direction=direction if path.suffix == ".pth" else None)
+    network, info = model_file.open_model(path, direction=direction if path.suffix == ".pth" else None)
     in_colour = bool(info.output_labels) or info.encoding == "lab"
     if not in_colour and info.config.get("out_channels", 3) not in (1, 3):
         raise ModelError(f"{path}: makes pictures of {info.config['out_channels']} channels; 1 or 3 are measured")

@@ -28,7 +28,7 @@ from i2i.folders.worker import Fetching, Resolved, Style, Work, load
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.encoding import refusal_of_units
 from i2i.images.large import LARGE_LIMITS
-from i2i.inference.options import ALPHA, FolderOptions, checked_mix, mix_as_text
+from i2i.inference.options import ALPHA, FolderOptions, mix_as_text, parse_mix
 from i2i.inference.scaling import resized
 from i2i.inference.translator import Translator
 from i2i.models.info import ModelInfo
@@ -80,7 +80,7 @@ def translate_folder(
     with the same output path; `ModelError`; `OutputError` if `out` cannot be written.
     """
     began = time.time()
-    options["mix"] = mix if isinstance(mix, str) else mix_as_text(checked_mix(mix))
+    options["mix"] = mix if isinstance(mix, str) else mix_as_text(parse_mix(mix))
     chosen = from_mapping(FolderOptions, options)
     chosen.check_style(style)
     todo = plan(inputs, out, chosen)

@@ -59,49 +59,13 @@ class Call:
     def __call__(self, image: Any, mask: Any) -> Any:
         """Returns the translation of `image`, or a list of those of several, which have one mask or a list of them."""
         if is_several(image):
-            return self._several(image, mask)
-        return self._one(image, self._with(mask))
+            return self._translated(self._pairs(image, mask))
+        return self._translated([(image, self._with(mask))])[0]
 
     def _with(self, mask: Any) -> Blend:
         if is_several(mask):
             raise UsageError("mask: several for one picture or tensor; expected one, or one for each picture of a list")
         return replace(self.blend, mask=mask_of(mask))
-
-    def _one(self, image: Any, blend: Blend) -> Any:
-        if is_tensor(image):
-            _check_channels(self.translator, image)
-            _check_range(image)
-            return translate_tensor(self.translator, image, self.size, blend)
-        return self._alone(self._work(image, blend))
-
-    def _work(self, image: Any, blend: Blend) -> Work:
-        one = given(image, self.translator.picture_channels, self.translator.info.input_range)
-        try:
-            blend.check_mask(one.picture.pixels.shape[:2], one.picture.alpha)
-        except ImageError as error:
-            raise one.explained(error) from None
-        return one, blend
-
-    def _several(self, images: Iterable[Any], mask: Any) -> list[Any]:
-        results: dict[int, Any] = {}
-        waiting: dict[tuple[int, int], dict[int, Work]] = {}
-
-        def finish(group: dict[int, Work]) -> None:
-            results.update(zip(group, self._group(list(group.values())), strict=True))
-
-        for number, (image, blend) in enumerate(self._pairs(images, mask)):
-            if is_tensor(image):
-                results[number] = self._one(image, blend)
-                continue
-            work = self._work(image, blend)
-            shape = work[0].picture.pixels.shape[:2]
-            group = waiting.setdefault(shape, {})
-            group[number] = work
-            if len(group) == self.together:
-                finish(waiting.pop(shape))
-        for group in waiting.values():
-            finish(group)
-        return [results[number] for number in sorted(results)]
 
     def _pairs(self, images: Iterable[Any], mask: Any) -> Iterator[tuple[Any, Blend]]:
         if not is_several(mask):
@@ -112,21 +76,44 @@ class Call:
                 raise UsageError("mask: a list of another length than that of the pictures; expected one for each")
             yield image, self._with(one)
 
-    def _group(self, works: list[Work]) -> list[Any]:
+    def _translated(self, pairs: Iterable[tuple[Any, Blend]]) -> list[Any]:
+        results: dict[int, Any] = {}
+        waiting: dict[tuple[int, ...], dict[int, Work]] = {}
+        for number, (image, blend) in enumerate(pairs):
+            if is_tensor(image):
+                check_channels(self.translator, image)
+                _check_range(image)
+                results[number] = translate_tensor(self.translator, image, self.size, blend)
+                continue
+            one = given(image, self.translator.picture_channels, self.translator.info.input_range)
+            shape = one.picture.pixels.shape[:2]
+            try:
+                blend.check_mask(shape, one.picture.alpha)
+            except ImageError as error:
+                raise one.explained(error) from None
+            group = waiting.setdefault(shape, {})
+            group[number] = one, blend
+            if len(group) == self.together:
+                results |= self._group(waiting.pop(shape))
+        for group in waiting.values():
+            results |= self._group(group)
+        return [results[number] for number in sorted(results)]
+
+    def _group(self, works: dict[int, Work]) -> dict[int, Any]:
         """Pictures of one size; one by one where they fail together, so that the error names its picture."""
         if len(works) > 1:
             try:
-                made = self.translator.translate_batch([one.picture for one, _ in works], self.size)
-                return [one.returned(blend.of(one.picture, new)) for (one, blend), new in zip(works, made, strict=True)]
+                made = self.translator.translate_batch([one.picture for one, _ in works.values()], self.size)
+                both = zip(works.items(), made, strict=True)
+                return {number: one.returned(blend.of(one.picture, new)) for (number, (one, blend)), new in both}
             except ImageError:
                 pass
             except (MemoryError, RuntimeError) as error:
                 if not out_of_memory(error):
                     raise
-        return [self._alone(work) for work in works]
+        return {number: self._alone(*work) for number, work in works.items()}
 
-    def _alone(self, work: Work) -> Any:
-        one, blend = work
+    def _alone(self, one: Given, blend: Blend) -> Any:
         try:
             return one.returned(self.translator.translate(one.picture, self.size, blend))
         except ImageError as error:
@@ -139,16 +126,23 @@ def given(value: Any, channels: int, values: ValueRange | None = None) -> Given:
     Raises `ImageError` for a file that cannot be read, `UsageError` for a value that is no picture.
     """
     if isinstance(value, str | PathLike):
-        path = Path(value)
-        return Given(_read(lambda: read(path, values=values), str(path)), _image, str(path))
+        return _of_file(Path(value), str(Path(value)), values)
     if isinstance(value, bytes | bytearray | memoryview):
-        return Given(_read(lambda: decode(bytes(value), values=values), "bytes"), _image, "bytes")
+        return _of_file(bytes(value), "bytes", values)
     if isinstance(value, Image.Image):
-        return Given(_from_pil(value, values), _image)
+        try:
+            return Given(from_pil(value, values), _image)
+        except ImageError as error:
+            raise UsageError(f"a PIL image of mode {value.mode} that {error}") from None
     if isinstance(value, np.ndarray):
         return _of_array(value, channels, values)
     if callable(getattr(value, "read", None)):
-        return _of_file(value, values)
+        name = str(getattr(value, "name", "") or type(value).__name__)
+        data = value.read(DEFAULT_LIMITS.file_bytes + 1)
+        if not isinstance(data, bytes):
+            got = f"gives {type(data).__name__}"
+            raise UsageError(f"{name}: {got}; expected a file opened in binary mode, such as 'rb'")
+        return _of_file(data, name, values)
     raise UsageError(
         f"{type(value).__name__}: no picture; expected a path, a file, bytes, a PIL image, an array, a tensor, or "
         "a list of them"
@@ -166,11 +160,12 @@ def is_several(value: Any) -> bool:
     return not one and not hasattr(value, "read") and hasattr(value, "__iter__")
 
 
-def _read(picture: Callable[[], Picture], name: str) -> Picture:
+def _of_file(file: Path | bytes, name: str, values: ValueRange | None) -> Given:
     try:
-        return picture()
+        picture = read(file, values=values) if isinstance(file, Path) else decode(file, values=values)
     except ImageError as error:
         raise ImageError(f"{name}: {error}") from None
+    return Given(picture, _image, name)
 
 
 def _image(result: Picture) -> Any:
@@ -183,21 +178,6 @@ def _array(result: Picture, grey: bool) -> Pixels:
     """(H, W, C) with extra channels and alpha, or (H, W) for one channel where it is `grey`."""
     found = result.stacked()
     return found[..., 0] if grey and found.shape[2] == 1 else found
-
-
-def _from_pil(image: Image.Image, values: ValueRange | None) -> Picture:
-    try:
-        return from_pil(image, values)
-    except ImageError as error:
-        raise UsageError(f"a PIL image of mode {image.mode} that {error}") from None
-
-
-def _of_file(file: Any, values: ValueRange | None) -> Given:
-    name = str(getattr(file, "name", "") or type(file).__name__)
-    data = file.read(DEFAULT_LIMITS.file_bytes + 1)
-    if not isinstance(data, bytes):
-        raise UsageError(f"{name}: gives {type(data).__name__}; expected a file opened in binary mode, such as 'rb'")
-    return Given(_read(lambda: decode(data, values=values), name), _image, name)
 
 
 def _of_array(array: np.ndarray[Any, Any], channels: int, values: ValueRange | None) -> Given:
@@ -249,15 +229,20 @@ _OVERSHOOT = 0.5
 def translate_tensor(translator: "Translator", tensor: "Tensor", size: Size | None, blend: Blend) -> "Tensor":
     """(C, H, W) or (N, C, H, W) in [-1, 1] translated: in its type, on its device.
 
-    Raises `UsageError` for other channels than the translator takes, and for a mask of another size.
+    Raises `UsageError` for a mask of another size.
     """
-    _check_channels(translator, tensor)
+    import torch
+
     batch = tensor.detach().float().reshape(-1, *tensor.shape[-3:])
     try:
         blend.check_mask(tensor.shape[-2:])
-        result = _blended(blend, batch, _batch(translator, batch, size)).to(device=tensor.device, dtype=tensor.dtype)
+        made = _batch(translator, batch, size)
+        if len(batch) and not blend.is_whole:
+            both = zip(batch.cpu().numpy(), made.cpu().numpy(), strict=True)
+            made = torch.from_numpy(np.stack([blend.of_planes(own, new) for own, new in both]))
     except ImageError as error:
         raise UsageError(f"the picture {error}") from None
+    result = made.to(device=tensor.device, dtype=tensor.dtype)
     # copied here, outside of inference mode, so that the caller may use it in a graph
     return result.clone() if tensor.dim() == 4 else result[0].clone()
 
@@ -278,16 +263,7 @@ def _batch(translator: "Translator", batch: "Tensor", size: Size | None) -> "Ten
     return translator.model.tensor(batch)
 
 
-def _blended(blend: Blend, batch: "Tensor", made: "Tensor") -> "Tensor":
-    if blend.is_whole or not len(batch):
-        return made
-    import torch
-
-    both = zip(batch.cpu().numpy(), made.cpu().numpy(), strict=True)
-    return torch.from_numpy(np.stack([blend.of_planes(own, new) for own, new in both]))
-
-
-def _check_channels(translator: "Translator", tensor: "Tensor") -> None:
+def check_channels(translator: "Translator", tensor: "Tensor") -> None:
     """Raises `UsageError` unless `tensor` is (C, H, W) or (N, C, H, W) of floating point, with the channels to take."""
     indices = translator.coding.inputs and tensor.dim() in (3, 4) and tensor.shape[-3] == 1
     channels = 1 if indices else translator.picture_channels  # class indices, as pixels

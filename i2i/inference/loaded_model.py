@@ -22,7 +22,6 @@ from i2i.machine import available_memory
 from i2i.models.info import OWN, ModelInfo
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
     from i2i.images.large import Bands
@@ -76,20 +75,23 @@ def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, th
     return f"{needs}, and {reason}{hint}"
 
 
-def _free_memory(device: "torch.device") -> int:
-    """The bytes that are free where the network runs: those of a GPU that this process can have, or the machine's."""
-    if device.type != "cuda":
-        return available_memory()
-    import torch
-
-    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    return torch.cuda.mem_get_info(device)[0] + kept
-
-
 def not_finite(network: str, precision: str) -> str:
     """The message for a network whose values are no picture, with what may help."""
     hint = "" if precision == "fp32" else "; --precision fp32 may help"
     return f"{network} makes values that are not finite of it in {precision}{hint}"
+
+
+def open_file(path: Path, options: ModelOptions, generator: "nn.Module | None" = None) -> "tuple[nn.Module, ModelInfo]":
+    """The network and the description that `options` make of the model at `path`. (This imports torch.)"""
+    from i2i.models import model_file
+
+    return model_file.open_model(
+        path,
+        direction=options.direction,
+        dropout=options.dropout,
+        statistics=options.norm_stats,
+        generator=generator,
+    )
 
 
 class Origin(NamedTuple):
@@ -141,23 +143,16 @@ class LoadedModel:
         """
         import torch
 
-        from i2i.models import pretrained
         from i2i.networks.blocks import for_translation
 
         assert self.origin is not None
         path, options, key = self.origin
-        network, _ = pretrained.open_model(
-            path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
-        )
+        network, _ = open_file(path, options)
         # a run that is still training writes its model anew: bands would be of another network than the rest
         if key is not None and content_key(path, self.runtime.name, options) != key:
             raise ModelError(f"{path} has changed since it was loaded")
         self.buffers = dict(network.named_buffers())
         return for_translation(network, self.info.statistics, self.info.dropout).to(torch.device(str(self.device)))
-
-    def keep(self, network: "nn.Module", buffers: "dict[str, Tensor]") -> None:
-        """Keeps a module that has no file, with the buffers that it had before its mode of translation."""
-        self.network, self.buffers = network, buffers
 
     def with_same_noise(self) -> "LoadedModel":
         """The same, but that every picture gets the noise of `seed` alone."""
@@ -210,7 +205,7 @@ class LoadedModel:
         except (MemoryError, RuntimeError) as error:
             if not out_of_memory(error):
                 raise
-        return self.by_bands(planes)
+        return self.by_bands(planes)  # behind the handler: its traceback would hold the memory
 
     def by_bands(self, planes: Pixels) -> Pixels:
         """As `array`, by bands of rows. (This imports torch.)"""
@@ -242,7 +237,11 @@ class LoadedModel:
 
         device = torch.device(str(self.device))
         if reason := streamable(self.config, self.noisy):
-            raise ImageError(too_much(self.config, height, width, reason, _free_memory(device)))
+            free = available_memory()
+            if device.type == "cuda":  # what torch keeps there for this process is free too
+                kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+                free = torch.cuda.mem_get_info(device)[0] + kept
+            raise ImageError(too_much(self.config, height, width, reason, free))
         autocast = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(self.runtime.precision)
         return {"device": device, "autocast": autocast}
 
@@ -282,12 +281,11 @@ class LoadedModel:
         return [self._padded(batch[i : i + step], run) for i in range(0, len(batch), step)]
 
     def _padded(self, batch: Any, run: Callable[[Any, int | None], Any]) -> Any:
-        seed = (self.seed if self._same_noise else self._seed_of(batch)) if self.noisy else None
+        seed = None
+        if self.noisy:
+            import torch
+
+            from i2i.inference.torch_runtime import seed_of
+
+            seed = self.seed if self._same_noise else seed_of(torch.as_tensor(batch), self.seed)
         return fitted(batch, self.spec.size_multiple, self.spec.minimum_size, lambda x: run(x, seed))
-
-    def _seed_of(self, picture: Any) -> int:
-        import torch
-
-        from i2i.inference.torch_runtime import seed_of
-
-        return seed_of(torch.as_tensor(picture), self.seed)

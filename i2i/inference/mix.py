@@ -1,7 +1,7 @@
 """Several styles as one: each translates the picture, and their results are mixed in linear light."""
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -15,8 +15,8 @@ from i2i.images import Pixels, with_depth
 from i2i.images.colours import from_linear, to_linear
 from i2i.images.picture import Depth
 from i2i.inference.loaded_model import LoadedModel
-from i2i.inference.options import checked_mix, mix_as_text, parse_mix
-from i2i.inference.runtimes import Device, InputSpec, Planes
+from i2i.inference.options import mix_as_text, parse_mix
+from i2i.inference.runtimes import Device, Planes
 from i2i.inference.translator import Translator, load_translator
 from i2i.models.info import ModelInfo, Training
 
@@ -38,7 +38,7 @@ def load_mix(mix: Mapping[str, float] | str, **options: Any) -> Translator:
     are not above 0, for models of labels or colorizations, for styles with different channels, and for styles with
     different paint sizes unless you give `paint_size`; otherwise as `load_translator`.
     """
-    weights = parse_mix(mix) if isinstance(mix, str) else checked_mix(mix)
+    weights = parse_mix(mix)
     return mixed({style: load_translator(style, **options) for style in weights}, weights)
 
 
@@ -107,19 +107,16 @@ class MixedModel(LoadedModel):
     def __init__(self, parts: Sequence[Part]) -> None:
         self.parts = tuple(parts)
         models = [part.model for part in parts]
-        specs = [model.spec for model in models]
-        spec = InputSpec(
-            specs[0].in_channels,
-            specs[0].out_channels,
-            math.lcm(*(spec.size_multiple for spec in specs)),
-            max(spec.minimum_size for spec in specs),
-            None,
+        first, specs = models[0], [model.spec for model in models]
+        spec = replace(
+            first.spec,
+            size_multiple=math.lcm(*(spec.size_multiple for spec in specs)),
+            minimum_size=max(spec.minimum_size for spec in specs),
+            bytes_per_pixel=None,
         )
         notices = tuple(dict.fromkeys(notice for model in models for notice in model.notices))
         noisy = any(model.noisy for model in models)
-        self._colours = spec.out_channels in (1, 3)
-        runtime = _MixedRuntime(parts, self._colours)
-        super().__init__(runtime, _info(parts), spec, seed=models[0].seed, noisy=noisy, notices=notices)
+        super().__init__(_MixedRuntime(parts), _info(parts), spec, seed=first.seed, noisy=noisy, notices=notices)
 
     @cached_property
     def config(self) -> NoReturn:
@@ -137,7 +134,7 @@ class MixedModel(LoadedModel):
 
     def by_bands(self, planes: Pixels) -> Pixels:
         shares, results = [part.share for part in self.parts], (part.model.by_bands(planes) for part in self.parts)
-        return self._finite(_mixed(shares, results, self._colours))
+        return self._finite(_mixed(shares, results))
 
     def bands(self, bands: "Bands", sink: "RowSink", depth: Depth) -> None:
         """One style after another; the sum so far lies in a file without a name, as large as the picture in float32."""
@@ -147,13 +144,14 @@ class MixedModel(LoadedModel):
             for number, (_, share, model) in enumerate(self.parts):
 
                 def take(top: int, rows: Pixels, number: int = number, share: float = share) -> None:
-                    light = np.float32(share) * _light(with_depth(rows, np.float32), self._colours)
+                    linear, encoded = _curves(rows.shape[2])
+                    light = np.float32(share) * linear(with_depth(rows, np.float32))
                     if number > 0:
                         light += sums.rows(top, top + len(rows))
                     if number + 1 < len(self.parts):
                         sums.fill(top, light)
                     else:
-                        sink(top, with_depth(_encoded(light, self._colours), depth))
+                        sink(top, with_depth(encoded(light), depth))
 
                 model.bands(bands, take, depth)
 
@@ -175,15 +173,14 @@ def _info(parts: Sequence[Part]) -> ModelInfo:
 
 
 class _MixedRuntime:
-    def __init__(self, parts: Sequence[Part], colours: bool) -> None:
-        self._shares, self._colours = [part.share for part in parts], colours
-        self._runtimes = [part.model.runtime for part in parts]
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._shares, self._runtimes = [part.share for part in parts], [part.model.runtime for part in parts]
         self.name = ", ".join(dict.fromkeys(runtime.name for runtime in self._runtimes))
         self.precision = ", ".join(dict.fromkeys(runtime.precision for runtime in self._runtimes))
         self.device: Device = self._runtimes[0].device
 
     def run(self, batch: Planes, seed: int | None = None) -> Planes:
-        return _mixed(self._shares, (runtime.run(batch, seed) for runtime in self._runtimes), self._colours)
+        return _mixed(self._shares, (runtime.run(batch, seed) for runtime in self._runtimes))
 
     def tensor(self, batch: "Tensor", seed: int | None = None) -> "Tensor":
         import torch
@@ -191,16 +188,15 @@ class _MixedRuntime:
         return torch.from_numpy(self.run(batch.cpu().numpy(), seed)).to(batch.device)
 
 
-def _mixed(shares: Iterable[float], results: Iterable[Pixels], colours: bool) -> Pixels:
-    """Planes in [-1, 1] mixed by their shares."""
-    light = (share * _light((planes + 1) / 2, colours) for share, planes in zip(shares, results, strict=True))
-    return _encoded(np.asarray(sum(light)), colours) * 2 - 1
+def _mixed(shares: Iterable[float], results: Iterable[Pixels]) -> Pixels:
+    """Planes (…, C, H, W) in [-1, 1] mixed by their shares."""
+    light: Pixels = np.zeros(1, np.float32)
+    for share, planes in zip(shares, results, strict=True):
+        linear, encoded = _curves(planes.shape[-3])
+        light = light + share * linear((planes + 1) / 2)
+    return encoded(light) * 2 - 1
 
 
-def _light(values: Pixels, colours: bool) -> Pixels:
-    """Values in [0, 1] as they are mixed: colours in linear light, data as they are."""
-    return to_linear(values) if colours else values
-
-
-def _encoded(light: Pixels, colours: bool) -> Pixels:
-    return from_linear(light) if colours else light
+def _curves(channels: int) -> "tuple[Callable[[Pixels], Pixels], Callable[[Pixels], Pixels]]":
+    """To the values that are mixed, and back: colours in linear light, channels of data as they are."""
+    return (to_linear, from_linear) if channels in (1, 3) else (lambda values: values, lambda values: values)

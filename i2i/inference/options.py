@@ -166,36 +166,33 @@ class FolderOptions(ModelOptions):
             parse_mix(self.mix)
 
 
-def parse_mix(text: str) -> dict[str, float]:
-    """Returns the weights in `monet:0.6,vangogh:0.4`. Raises `UsageError`."""
-    weights: dict[str, str] = {}
-    for part in text.split(","):
-        style, _, number = part.strip().rpartition(":")
-        if not style or style in weights:
-            raise UsageError(f"mix = {text!r}: expected a weight for each style, such as monet:0.6,vangogh:0.4")
-        weights[style] = number
-    return checked_mix(weights)
+def parse_mix(mix: Mapping[str, float | str] | str) -> dict[str, float]:
+    """Returns the weights in `monet:0.6,vangogh:0.4`, or in a mapping of the same.
+
+    Raises `UsageError` for those that are no shares of a whole.
+    """
+    if isinstance(mix, str):
+        parts = [part.strip().rpartition(":") for part in mix.split(",")]
+        named = {style: number for style, _, number in parts}
+        if "" in named or len(named) < len(parts):
+            raise UsageError(f"mix = {mix!r}: expected a weight for each style, such as monet:0.6,vangogh:0.4")
+        mix = named
+    if not isinstance(mix, Mapping):
+        raise UsageError(f"mix = {mix!r}: expected a weight for each style, such as {{'monet': 0.6, 'vangogh': 0.4}}")
+    if not mix:
+        raise UsageError("mix: no styles; expected a weight for each, such as monet:0.6,vangogh:0.4")
+    weights = {}
+    for style, given in mix.items():
+        try:
+            weight = float(given)
+        except (TypeError, ValueError):
+            weight = math.nan
+        if not 0 < weight < math.inf:
+            raise UsageError(f"mix: {style} has the weight {given!r}; expected a number above 0")
+        weights[str(style)] = weight
+    return weights
 
 
 def mix_as_text(mix: Mapping[str, float]) -> str:
     """The inverse of `parse_mix`."""
     return ",".join(f"{style}:{weight!r}".removesuffix(".0") for style, weight in mix.items())
-
-
-def checked_mix(mix: Mapping[str, float | str]) -> dict[str, float]:
-    """Returns the weights as numbers. Raises `UsageError` for those that are no shares of a whole."""
-    if not isinstance(mix, Mapping):
-        raise UsageError(f"mix = {mix!r}: expected a weight for each style, such as {{'monet': 0.6, 'vangogh': 0.4}}")
-    if not mix:
-        raise UsageError("mix: no styles; expected a weight for each, such as monet:0.6,vangogh:0.4")
-    return {str(style): _weight(str(style), weight) for style, weight in mix.items()}
-
-
-def _weight(style: str, given: float | str) -> float:
-    try:
-        weight = float(given)
-    except (TypeError, ValueError):
-        weight = math.nan
-    if not 0 < weight < math.inf:
-        raise UsageError(f"mix: {style} has the weight {given!r}; expected a number above 0")
-    return weight

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from i2i import machine
 from i2i.errors import I2IError, UsageError
-from i2i.inference.loaded_model import LoadedModel, Origin, bytes_per_pixel
+from i2i.inference.loaded_model import LoadedModel, Origin, bytes_per_pixel, open_file
 from i2i.inference.options import ModelOptions, Precision, RuntimeName
 from i2i.inference.runtimes import (
     CONVERTED,
@@ -44,8 +44,13 @@ def choose(options: ModelOptions, device: Device) -> tuple[Chosen, Precision]:
 
     Raises `UsageError` for those that no model could have here.
     """
+    gpu_has_bf16 = False
+    if device.type == "cuda":
+        import torch
+
+        gpu_has_bf16 = torch.cuda.get_device_capability(str(device)) >= (8, 0)  # matrix units for it
     chosen = choose_runtime(options.runtime, device.type, options.compile)
-    return chosen, choose_precision(options.precision, chosen, device.type, _gpu_has_bf16(device))
+    return chosen, choose_precision(options.precision, chosen, device.type, gpu_has_bf16)
 
 
 def choose_runtime(asked: RuntimeName, device: str, compiled: bool = False) -> Chosen:
@@ -92,15 +97,6 @@ def choose_precision(asked: Precision, runtime: Chosen, device: str, gpu_has_bf1
     return asked
 
 
-def _gpu_has_bf16(device: Device) -> bool:
-    """Whether `device` is a CUDA device with matrix units for bf16."""
-    if device.type != "cuda":
-        return False
-    import torch
-
-    return torch.cuda.get_device_capability(str(device)) >= (8, 0)
-
-
 def torch_is_faster(info: ModelInfo, precision: Precision, pixels: int | None) -> bool:
     """Whether torch, which has `acceleration.winograd`, translates so many pixels (None: many) sooner than OpenVINO."""
     if precision != "fp32" or info.network != "resnet" or (pixels is not None and pixels < _PIXELS):
@@ -121,8 +117,13 @@ def device_of(options: ModelOptions) -> Device:
     return choose_device(options.device, here.local_rank, here.world_size)
 
 
-def load_file(path: Path, options: ModelOptions, sizes: Sequence[tuple[int, int]] | None = None) -> LoadedModel:
-    """Loads the model at `path`, as `pretrained.open_model` takes it, into the runtime of `options`.
+def load_file(
+    path: Path,
+    options: ModelOptions,
+    sizes: Sequence[tuple[int, int]] | None = None,
+    generator: "nn.Module | None" = None,
+) -> LoadedModel:
+    """Loads the model at `path`, as `model_file.open_model` takes it with `generator`, into the runtime of `options`.
 
     `sizes` are the heights and widths of the pictures to be translated; None: many. A model that was converted before
     is used again, and then nothing imports torch.
@@ -131,12 +132,17 @@ def load_file(path: Path, options: ModelOptions, sizes: Sequence[tuple[int, int]
     does not fit the model.
     """
     device = device_of(options)
+    if generator is not None:
+        return load_and_keep(*open_file(path, options, generator), device, options)
     chosen, precision = choose(options, device)
     notices: tuple[str, ...] = ()
-    if reason := _not_imported(chosen):
-        title = CONVERTED[chosen].title
+    try:
+        if chosen != "torch":
+            CONVERTED[chosen].version()
+    except Exception as error:  # a missing library, another version of NumPy, half an upgrade
+        title, reason = CONVERTED[chosen].title, _last_line(error)
         if options.runtime != "auto":
-            raise UsageError(f"runtime = {chosen!r}: {title} is installed, but cannot be imported: {reason}")
+            raise UsageError(f"runtime = {chosen!r}: {title} is installed, but cannot be imported: {reason}") from None
         notices = (f"{title} cannot be imported ({reason}): torch is used instead",)
         chosen = "torch"
     key = content_key(path, chosen, options)
@@ -149,11 +155,7 @@ def load_file(path: Path, options: ModelOptions, sizes: Sequence[tuple[int, int]
             return LoadedModel(runtime, found.info, found.spec, seed=options.seed, origin=Origin(path, options, key))
         except Exception:  # whatever a runtime makes of a conversion that it cannot read: it is made anew below
             pass
-    from i2i.models import pretrained
-
-    network, info = pretrained.open_model(
-        path, direction=options.direction, dropout=options.dropout, statistics=options.norm_stats
-    )
+    network, info = open_file(path, options)
     # what the model file was when its hash was taken, it must still be
     keep = key if chosen != "torch" and content_key(path, chosen, options) == key else None
     pixels = network_pixels(sizes, options, info)
@@ -162,16 +164,6 @@ def load_file(path: Path, options: ModelOptions, sizes: Sequence[tuple[int, int]
     key = key if loaded.runtime.name == chosen else content_key(path, "torch", options)
     loaded.notices, loaded.origin = notices + loaded.notices, Origin(path, options, key)
     return loaded
-
-
-def _not_imported(chosen: Chosen) -> str:
-    """Why a runtime that is installed cannot be imported; empty if it can."""
-    try:
-        if chosen != "torch":
-            CONVERTED[chosen].version()
-    except Exception as error:  # a missing library, another version of NumPy, half an upgrade
-        return _last_line(error)
-    return ""
 
 
 def _last_line(error: Exception) -> str:
@@ -184,6 +176,16 @@ def network_pixels(sizes: Sequence[tuple[int, int]] | None, options: ModelOption
         return None
     paint_size = options.paint_size_of(info)
     return sum(math.prod(painted_size(height, width, paint_size)) for height, width in sizes)
+
+
+def load_and_keep(network: "nn.Module", info: ModelInfo, device: Device, options: ModelOptions) -> LoadedModel:
+    """As `load_network` for a module from Python, which no file has."""
+    import torch
+
+    buffers = dict(network.named_buffers())  # the mode of translation may drop running statistics
+    loaded = load_network(network, info, device, options, *choose(options, device))
+    loaded.network, loaded.buffers = network.to(torch.device(str(device))), buffers
+    return loaded
 
 
 def load_network(

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 from safetensors.numpy import load, save
@@ -28,6 +28,7 @@ from i2i.models.info import CONFIG_NAME, WEIGHTS_NAME, ModelInfo, parse, to_json
 from i2i.models.metadata import body_sha256, read_header, regular_file
 
 if TYPE_CHECKING:
+    import torch
     from torch import nn
 
 Planes = np.ndarray[Any, np.dtype[np.float32]]
@@ -35,21 +36,17 @@ Planes = np.ndarray[Any, np.dtype[np.float32]]
 Chosen = Literal["torch", "openvino", "onnx"]
 
 
-class Device(Protocol):
-    """As much of a `torch.device` as is needed without torch."""
-
-    @property
-    def type(self) -> str: ...
-
-
 @dataclass(frozen=True)
 class Cpu:
-    """The CPU, for a runtime that does without torch."""
+    """The CPU, for a runtime that does without torch: as much of a `torch.device` as is needed."""
 
     type: str = "cpu"
 
     def __str__(self) -> str:
         return self.type
+
+
+Device: TypeAlias = "Cpu | torch.device"
 
 
 class Runtime(Protocol):
@@ -250,7 +247,7 @@ class OnnxRuntime(ConvertedRuntime):
 
     @staticmethod
     def convert(network: "nn.Module", channels: int, side: int) -> dict[str, bytes]:
-        from i2i.inference.export import onnx_bytes
+        from i2i.inference.torch_runtime import onnx_bytes
 
         return {"onnx": onnx_bytes(network, channels, side)}
 
@@ -262,6 +259,7 @@ VERSION = 2
 MAX_BYTES = 4 << 30
 """The limit of all conversions together. Those that were not used for the longest time go first."""
 _STRAY_SECONDS = 3600
+_CONVERTED = "converted"
 
 
 def content_key(path: Path, runtime: str, options: ModelOptions) -> str | None:
@@ -281,7 +279,7 @@ def content_key(path: Path, runtime: str, options: ModelOptions) -> str | None:
 
 def kept_conversion(key: str) -> ConvertedModel | None:
     """The conversion that is kept under `key`, if it is there and whole."""
-    path = _folder() / f"{key}.safetensors"
+    path = home() / _CONVERTED / f"{key}.safetensors"
     try:
         regular_file(path)  # a pipe would block
         data = path.read_bytes()
@@ -303,21 +301,13 @@ def keep_conversion(key: str, converted: ConvertedModel) -> None:
     parts: Mapping[str, bytes] = {**converted.files, "facts": facts, "info": info}
     arrays = {part: np.frombuffer(data, np.uint8) for part, data in parts.items()}
     data = save(arrays, {"sha256": body_sha256(save(arrays))})
+    folder, total = home() / _CONVERTED, 0
     with contextlib.suppress(OSError, I2IError):
-        _folder().mkdir(parents=True, exist_ok=True)
-        remove_strays(_folder(), time.time() - _STRAY_SECONDS)
-        atomic_write(_folder() / f"{key}.safetensors", lambda file: file.write(data))
-        _make_room()
-
-
-def _make_room() -> None:
-    entries = sorted(_folder().glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
-    total = 0
-    for number, path in enumerate(entries):
-        total += path.stat().st_size
-        if number and total > MAX_BYTES:
-            path.unlink()
-
-
-def _folder() -> Path:
-    return home() / "converted"
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_strays(folder, time.time() - _STRAY_SECONDS)
+        atomic_write(folder / f"{key}.safetensors", lambda file: file.write(data))
+        entries = sorted(folder.glob("*.safetensors"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for number, path in enumerate(entries):
+            total += path.stat().st_size
+            if number and total > MAX_BYTES:
+                path.unlink()

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -14,7 +14,8 @@ from i2i import images
 from i2i.config import checked
 from i2i.errors import ImageError, ModelError, OutputError, UsageError
 from i2i.files import make_folders
-from i2i.images import Picture, Pixels
+from i2i.images import Pixels
+from i2i.images.picture import split_alpha
 from i2i.inference.options import OutputFormat
 from i2i.models import styles
 from i2i.models.info import FROM_NOISE, ModelInfo
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
 LINE = 2  # pixels between the pictures of a grid
 MOST = 1_000_000  # pictures
 MOST_GRID_PIXELS = images.Limits().pixels
-ALPHA = (2, 4)  # channels of which the last is alpha, as `Picture.channels` has it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,15 +71,6 @@ class SampleOptions:
         names += [self.grid.suffix.lower()] if self.grid is not None else []
         if self.quality is not None and not any(images.WRITTEN[name] in images.LOSSY for name in names):
             raise UsageError(f"quality = {self.quality}: {names[0]} loses nothing, and has none")
-
-
-@dataclass(frozen=True)
-class NoisePoint:
-    """The noise of the picture `name`: that of `seed`, or `share` of the way to that of the next seed."""
-
-    name: str
-    seed: int
-    share: float = 0.0
 
 
 class Sampler:
@@ -127,10 +118,10 @@ def load_sampler(style: str | Path, device: str = "auto", *, download: bool = Fa
     cannot be used.
     """
     from i2i.device import choose_device
-    from i2i.models import pretrained
+    from i2i.models import model_file
 
     path = styles.find(style, download=download)
-    network, info = pretrained.open_model(path)
+    network, info = model_file.open_model(path)
     try:
         return Sampler(network, info, choose_device(device))
     except UsageError as error:
@@ -149,47 +140,63 @@ def make_samples(
     are made, and no grid. Raises `UsageError` for options that contradict each other or the generator, and
     for files that exist already, before any work; `OutputError` for what cannot be written.
     """
-    work = plan(sampler, options)
+    from i2i.networks.dcgan import between
+
+    points = _planned(sampler, options)
     if options.out is not None:
         make_folders(options.out)
     written: list[Path] = []
     shown: list[Pixels] = []
-    for number, point in enumerate(work, 1):
+    for number, (name, seed, share) in enumerate(points, 1):
         if stop():
             return written
+        noise = sampler.noise(seed, options.truncation)
+        if share:
+            noise = between(noise, sampler.noise(seed + 1, options.truncation), share)
         try:
-            pixels = images.to_pixels(sampler(_noise_of(point, sampler, options)))
+            pixels = images.to_pixels(sampler(noise))
         except ImageError as error:
-            raise ModelError(f"{point.name}: the generator makes {error}") from None
+            raise ModelError(f"{name}: the generator makes {error}") from None
         if options.out is not None:
-            path = options.out / point.name
-            images.write(path, _picture(pixels), options.quality, replace=options.overwrite)
-            written.append(path)
+            images.write(options.out / name, split_alpha(pixels), options.quality, replace=options.overwrite)
+            written.append(options.out / name)
         if options.grid is not None:
             shown.append(pixels)
-        progress(number, len(work), Path(point.name))
+        progress(number, len(points), Path(name))
     if options.grid is not None:
         lossy = images.WRITTEN[options.grid.suffix.lower()] in images.LOSSY
-        whole = _picture(_grid(shown, options))
+        whole = split_alpha(_grid(shown, options))
         images.write(options.grid, whole, options.quality if lossy else None, replace=options.overwrite)
         written.append(options.grid)
     return written
 
 
-def plan(sampler: Sampler, options: SampleOptions) -> list[NoisePoint]:
-    """Returns the pictures to make. Raises `UsageError` and `OutputError` as `sample`."""
+def _planned(sampler: Sampler, options: SampleOptions) -> list[tuple[str, int, float]]:
+    """Returns the pictures to make: their names, and the share of the way from the noise of a seed to the next one's.
+
+    Raises `UsageError` and `OutputError` as `make_samples`.
+    """
     options = checked(options)
     options.check()
-    suffix = f".{options.format}"
-    for path in filter(None, (options.out and Path(f"x{suffix}"), options.grid)):
-        if sampler.channels > 4 and images.WRITTEN[path.suffix.lower()] != "TIFF":
-            raise UsageError(f"{path.suffix}: holds no picture of {sampler.channels} channels, which are made; use tif")
+    suffixes = [f".{options.format}"] if options.out is not None else []
+    for suffix in suffixes + ([options.grid.suffix] if options.grid is not None else []):
+        if sampler.channels > 4 and images.WRITTEN[suffix.lower()] != "TIFF":
+            raise UsageError(f"{suffix}: holds no picture of {sampler.channels} channels, which are made; use tif")
     if options.grid is not None:
         rows, columns = _shape(options)
         if rows * columns * (sampler.size + LINE) ** 2 > MOST_GRID_PIXELS:
             raise UsageError(f"grid: {rows} by {columns} pictures of {sampler.size} pixels are too many for one")
-    work = list(_points(options, suffix))
-    paths = [options.out / point.name for point in work] if options.out is not None else []
+    points = [
+        (f"seed-{seed:06}.{options.format}", seed, 0.0) for seed in range(options.seed, options.seed + options.count)
+    ]
+    if steps := options.walk:
+        points = []
+        for number in range(steps * (options.count - 1) + 1):
+            way = min(number // steps, options.count - 2)
+            seed = options.seed + way
+            name = f"walk-{number:06}-seed-{seed}-to-{seed + 1}.{options.format}"
+            points.append((name, seed, (number - way * steps) / steps))
+    paths = [options.out / name for name, *_ in points] if options.out is not None else []
     if options.grid is not None:
         parent = options.grid.absolute().parent
         if not parent.is_dir() and parent != (options.out and options.out.absolute()):
@@ -200,27 +207,7 @@ def plan(sampler: Sampler, options: SampleOptions) -> list[NoisePoint]:
     there = [] if options.overwrite else [path for path in paths if os.path.lexists(path)]
     if there:
         raise UsageError(f"{len(there)} outputs exist already, first {there[0]}; --overwrite replaces them")
-    return work
-
-
-def _points(options: SampleOptions, suffix: str) -> Iterator[NoisePoint]:
-    seeds = range(options.seed, options.seed + options.count)
-    if not options.walk:
-        yield from (NoisePoint(f"seed-{seed:06}{suffix}", seed) for seed in seeds)
-        return
-    number = 0
-    for seed in seeds[:-1]:
-        last = seed == seeds[-2]
-        for step in range(options.walk + last):
-            yield NoisePoint(f"walk-{number:06}-seed-{seed}-to-{seed + 1}{suffix}", seed, step / options.walk)
-            number += 1
-
-
-def _noise_of(point: NoisePoint, sampler: Sampler, options: SampleOptions) -> "Tensor":
-    from i2i.networks.dcgan import between
-
-    begin = sampler.noise(point.seed, options.truncation)
-    return between(begin, sampler.noise(point.seed + 1, options.truncation), point.share) if point.share else begin
+    return points
 
 
 def _shape(options: SampleOptions) -> tuple[int, int]:
@@ -242,9 +229,3 @@ def _grid(pictures: list[Pixels], options: SampleOptions) -> Pixels:
             top, left = LINE + row * (height + LINE), LINE + column * (width + LINE)
             whole[top : top + height, left : left + width] = picture
     return whole
-
-
-def _picture(pixels: Pixels) -> Picture:
-    if pixels.shape[2] not in ALPHA:
-        return Picture(pixels)
-    return Picture(np.ascontiguousarray(pixels[..., :-1]), alpha=np.ascontiguousarray(pixels[..., -1]))

@@ -7,10 +7,10 @@ bytes, running again costs its multiplications; the cheapest choice is found by 
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import nn
@@ -21,7 +21,6 @@ from i2i.networks.blocks import BilinearUpsample, Blur, BlurUpsample, PaddingMod
 from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator, SeparableConv2d
 
 Kind = Literal["convolution", "norm", "relu", "tanh", "fork", "add", "mix"]
-_EDGES: dict[str, PaddingMode] = {"zeros": "zeros", "reflect": "reflect", "replicate": "replicate"}
 _EPSILON = 1e-5  # that of `InstanceNorm`
 
 
@@ -30,15 +29,17 @@ class Layer:
     """One layer; its result has `channels`, and `zoom` times the height and width of the picture.
 
     `work` is how many multiplications it takes for each pixel of the picture. `fork` and `add` are the two ends
-    of a way around the layers between them; `mix` mixes the picture in, by its `share`.
+    of a way around the layers between them; `around` is the number of the fork of the way that goes around it or ends
+    at it. `mix` mixes the picture in, by its `share`.
     """
 
     kind: Kind
     channels: int
     zoom: Fraction
-    work: float = 0
-    module: nn.Module | None = None
-    share: float = 0
+    work: float
+    module: nn.Module | None
+    around: int | None
+    share: float
 
     @property
     def measures(self) -> bool:
@@ -50,72 +51,61 @@ class Layer:
 
 def layers_of(network: ResnetGenerator) -> list[Layer]:
     """The layers of a generator that is in the mode in which it translates, without dropout."""
-    found = _Layers(network.config.in_channels)
-    found.stage(network.stem)
-    for stage in network.down:
-        found.stage(stage)
-    for block in network.blocks:
-        found.block(block)
-    for stage in network.up:
-        found.stage(stage)
-    found.convolution(network.head)
-    found.plain("tanh")
-    if network.config.input_share:
-        found.mix(network.config.input_share)
-    return found.layers
+    layers: list[Layer] = []
+    channels, zoom = network.config.in_channels, Fraction(1)
+    around = None
+    for kind, module in _flat(network):
+        work = 0.0
+        if kind == "convolution":
+            before = zoom
+            if isinstance(module, BilinearUpsample):
+                zoom, values = zoom * 2, 16 * module.channels
+            elif isinstance(module, Blur | BlurUpsample):
+                zoom, values = zoom / module.stride if isinstance(module, Blur) else zoom * 2, module.filt.numel()
+            else:
+                assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
+                zoom = zoom * 2 if isinstance(module, nn.ConvTranspose2d) else zoom / module.stride[0]
+                channels, values = module.out_channels, module.weight.numel()
+            work = values * float(min(before, zoom) ** 2)
+        layers.append(Layer(kind, channels, zoom, work, module, around, network.config.input_share))
+        if kind in ("fork", "add"):
+            around = len(layers) - 1 if kind == "fork" else None
+    return layers
 
 
-class _Layers:
-    def __init__(self, channels: int) -> None:
-        self.layers: list[Layer] = []
-        self._channels, self._zoom = channels, Fraction(1)
-
-    def plain(self, kind: Kind, module: nn.Module | None = None) -> None:
-        if not isinstance(module, nn.Identity):
-            self.layers.append(Layer(kind, self._channels, self._zoom, module=module))
-
-    def mix(self, share: float) -> None:
-        self.layers.append(Layer("mix", self._channels, self._zoom, share=share))
-
-    def convolution(self, module: nn.Module) -> None:
-        if isinstance(module, SeparableConv2d | SmoothUpsample):
-            for part in module:
-                self.convolution(part)
-            return
-        before = self._zoom
-        if isinstance(module, Blur):
-            self._zoom /= module.stride
-            values = module.filt.numel()
-        elif isinstance(module, BlurUpsample | BilinearUpsample):
-            self._zoom *= 2
-            values = 16 * module.channels if isinstance(module, BilinearUpsample) else module.filt.numel()
+def _flat(network: ResnetGenerator) -> Iterator[tuple[Kind, nn.Module | None]]:
+    """The kinds of its layers in their order, and those that are modules."""
+    for part in (network.stem, *network.down, *network.blocks, *network.up):
+        if isinstance(part, ResidualBlock):
+            yield "fork", None
+            yield from _normed(part.conv1, part.norm1)
+            yield "relu", None
+            yield from _normed(part.conv2, part.norm2)
+            yield "add", None
         else:
-            assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-            doubles = isinstance(module, nn.ConvTranspose2d)
-            self._zoom = self._zoom * 2 if doubles else self._zoom / module.stride[0]
-            self._channels, values = module.out_channels, module.weight.numel()
-        work = values * float(min(before, self._zoom) ** 2 if before < self._zoom else self._zoom**2)
-        self.layers.append(Layer("convolution", self._channels, self._zoom, work, module))
+            assert isinstance(part, ConvNormReLU)
+            yield from _convolutions(getattr(part, "upsample", nn.Identity()))
+            yield from _normed(part.conv, part.norm)
+            yield "relu", None
+            yield from _convolutions(getattr(part, "downsample", nn.Identity()))
+    yield from _convolutions(network.head)
+    yield "tanh", None
+    if network.config.input_share:
+        yield "mix", None
 
-    def stage(self, stage: nn.Module) -> None:
-        assert isinstance(stage, ConvNormReLU)
-        if hasattr(stage, "upsample"):
-            self.convolution(stage.upsample)
-        self.convolution(stage.conv)
-        self.plain("norm", stage.norm)
-        self.plain("relu")
-        if hasattr(stage, "downsample"):
-            self.convolution(stage.downsample)
 
-    def block(self, block: nn.Module) -> None:
-        assert isinstance(block, ResidualBlock)
-        self.plain("fork")
-        self.convolution(block.conv1)
-        self.plain("norm", block.norm1)
-        self.plain("relu")
-        self.convolution(block.conv2)
-        self.plain("norm", block.norm2)
-        self.plain("add")
+def _normed(convolution: nn.Module, norm: nn.Module) -> Iterator[tuple[Kind, nn.Module]]:
+    yield from _convolutions(convolution)
+    if not isinstance(norm, nn.Identity):
+        yield "norm", norm
+
+
+def _convolutions(module: nn.Module) -> Iterator[tuple[Kind, nn.Module]]:
+    if isinstance(module, SeparableConv2d | SmoothUpsample):
+        for part in module:
+            yield from _convolutions(part)
+    elif not isinstance(module, nn.Identity):
+        yield "convolution", module
 
 
 def convolution(module: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> RowLayer:
@@ -131,7 +121,7 @@ def convolution(module: nn.Module, dtype: torch.dtype = torch.float32, device: t
     weight, bias = module.weight.to(dtype), None if module.bias is None else module.bias.to(dtype)
     if isinstance(module, nn.ConvTranspose2d):
         return Doubling(weight, bias, 0, int(module.padding[0]), module.groups)
-    edge = _EDGES[module.padding_mode]
+    edge = cast(PaddingMode, module.padding_mode)
     return Convolution(weight, bias, module.stride[0], int(module.padding[0]), edge, module.groups)
 
 
@@ -208,7 +198,6 @@ def schedule(layers: Sequence[Layer], height: int, width: int, item_bytes: int) 
 
 def _cheapest(layers: Sequence[Layer], barriers: Sequence[int], item_bytes: int) -> list[int]:
     """Where something is kept, from 0, the picture itself, to the end."""
-    places = [0, *barriers, len(layers)]
     done = [0.0]
     for layer in layers:
         values = layer.channels * float(layer.zoom**2)
@@ -218,36 +207,21 @@ def _cheapest(layers: Sequence[Layer], barriers: Sequence[int], item_bytes: int)
         values = sum(layer.channels * float(layer.zoom**2) for layer in _alive(layers, i))
         moved[i] = values * item_bytes * _SECONDS_A_BYTE
     best: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
-    for j, end in enumerate(places[1:], 1):
-        if end < len(layers) and layers[end - 1].zoom >= 1:
-            continue  # nothing of the full size is kept, whatever it costs
-        options = []
-        for i, start in enumerate(places[:j]):
-            if start not in best:
-                continue
-            between = places[i + 1 : j + 1]
-            again = sum(done[k] - done[start] + moved[start] for k in between)
-            cost, path = best[start]
-            options.append((cost + again + moved[end], [*path, end]))
-        best[end] = min(options)
+    ends = (*barriers, len(layers))
+    for end in ends:
+        if end == len(layers) or layers[end - 1].zoom < 1:  # nothing of the full size is kept, whatever it costs
+            options = []
+            for start, (cost, path) in best.items():
+                again = sum(done[k] - done[start] + moved[start] for k in ends if start < k <= end)
+                options.append((cost + again + moved[end], [*path, end]))
+            best[end] = min(options)
     return best[len(layers)][1]
 
 
 def _alive(layers: Sequence[Layer], index: int) -> list[Layer]:
     """The layers whose results are alive in front of layer `index`: its input, and what goes around it."""
-    fork = open_fork(layers, index)
-    return [layers[index - 1]] + ([] if fork is None else [layers[fork]])
-
-
-def open_fork(layers: Sequence[Layer], index: int) -> int | None:
-    """The fork before layer `index` whose end is not before it."""
-    found = None
-    for i, layer in enumerate(layers[:index]):
-        if layer.kind == "fork":
-            found = i
-        elif layer.kind == "add":
-            found = None
-    return found
+    around = layers[index].around
+    return [layers[index - 1]] + ([] if around is None else [layers[around]])
 
 
 def _placed(

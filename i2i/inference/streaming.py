@@ -21,7 +21,7 @@ from i2i.images import to_pixels, to_tensor
 from i2i.images.large import IN_MEMORY, Bands, Spool
 from i2i.images.picture import Depth, Pixels
 from i2i.inference.scaling import mirrored, padded
-from i2i.inference.schedule import Lane, Layer, Pass, convolution, layers_of, normalisation, open_fork, schedule
+from i2i.inference.schedule import Lane, Layer, Pass, convolution, layers_of, normalisation, schedule
 from i2i.networks import GeneratorConfig
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 
@@ -113,10 +113,12 @@ def stream(
         lanes = _Lanes(kept, picture.width, keep, torch.device(device))
         moments: dict[int, Moments] = {}
         for step in plan.passes:
-            chain = _Chain(layers, step, lanes, moments, picture, autocast or torch.float32)
+            chain = _chain(layers, step, lanes, moments, picture, autocast or torch.float32)
             found, done = Moments(), 0
             for band, last in _bands(layers, step, lanes, picture, band_bytes):
-                made = chain(band, last)
+                made: Tensor | None = band
+                for layer in chain:
+                    made = None if made is None else layer(made, last)
                 if made is None:
                     continue
                 if step.end == len(layers):
@@ -209,66 +211,45 @@ def _bands(
         yield rows, bottom == height
 
 
-class _Chain:
+def _chain(
+    layers: Sequence[Layer],
+    step: Pass,
+    lanes: _Lanes,
+    moments: dict[int, Moments],
+    picture: _Framed,
+    dtype: torch.dtype,
+) -> list[RowLayer]:
     """Layers `step.start` to `step.end`; `moments` are the statistics for those that have been measured.
 
     Convolutions are computed in `dtype`.
     """
+    queues: dict[int | None, Queue] = {}
 
-    def __init__(
-        self,
-        layers: Sequence[Layer],
-        step: Pass,
-        lanes: _Lanes,
-        moments: dict[int, Moments],
-        picture: _Framed,
-        dtype: torch.dtype,
-    ) -> None:
-        self._layers, self._step, self._lanes, self._moments = layers, step, lanes, moments
-        self._picture, self._dtype = picture, dtype
-        self._queues: dict[int, Queue] = {}
-        self._chain = [self._open(i) for i in range(step.start, step.end)]
-
-    def __call__(self, rows: Tensor, last: bool) -> Tensor | None:
-        for layer in self._chain:
-            result = layer(rows, last)
-            if result is None:
-                return None
-            rows = result
-        return rows
-
-    def _open(self, index: int) -> RowLayer:
-        layer, picture = self._layers[index], self._picture
+    def opened(index: int) -> RowLayer:
+        layer = layers[index]
         if layer.kind == "convolution":
             assert layer.module is not None
-            return convolution(layer.module, self._dtype, self._lanes.device)
+            return convolution(layer.module, dtype, lanes.device)
         if layer.kind == "norm":
-            return normalisation(layer, self._moments.get(index), self._lanes.device)
+            return normalisation(layer, moments.get(index), lanes.device)
         if layer.kind == "fork":
-            return self._fork(index)
+            if any(later.kind == "add" for later in layers[index : step.end]):
+                queue = queues[index] = Queue()
+                return _numbered(lambda rows, top, bottom: queue.put(rows))
+            if step.target is None or (around := step.target.around) is None:
+                return lambda rows, last: rows
+            return _numbered(lambda rows, top, bottom: lanes.write(around, top, rows))
         if layer.kind == "add":
-            return self._add(index)
+            if queued := queues.get(layer.around):
+                return lambda rows, last: queued.take(rows.shape[2]).float().add_(rows)
+            assert step.source is not None and step.source.around is not None
+            kept = step.source.around
+            return _numbered(lambda rows, top, bottom: lanes.read(kept, top, bottom).add_(rows))
         if layer.kind == "mix":
-            return _numbered(lambda rows, a, b: rows.lerp_(picture.rows(a, b).to(rows), layer.share))
-        return _relu if layer.kind == "relu" else _tanh
+            return _numbered(lambda rows, top, bottom: rows.lerp_(picture.rows(top, bottom).to(rows), layer.share))
+        return (lambda rows, last: rows.relu_()) if layer.kind == "relu" else lambda rows, last: precise(rows).tanh_()
 
-    def _fork(self, index: int) -> RowLayer:
-        if any(layer.kind == "add" for layer in self._layers[index : self._step.end]):
-            self._queues[index] = queue = Queue()
-            return _numbered(lambda rows, top, bottom: queue.put(rows))
-        lanes, target = self._lanes, self._step.target
-        if target is None or (lane := target.around) is None:
-            return lambda rows, last: rows
-        return _numbered(lambda rows, top, bottom: lanes.write(lane, top, rows))
-
-    def _add(self, index: int) -> RowLayer:
-        fork, lanes, source = open_fork(self._layers, index), self._lanes, self._step.source
-        if fork in self._queues:
-            queue = self._queues[fork]
-            return lambda rows, last: queue.take(rows.shape[2]).float().add_(rows)
-        lane = None if source is None else source.around
-        assert lane is not None
-        return _numbered(lambda rows, top, bottom: lanes.read(lane, top, bottom).add_(rows))
+    return [opened(index) for index in range(step.start, step.end)]
 
 
 def _numbered(act: Callable[[Tensor, int, int], Tensor | None]) -> RowLayer:
@@ -285,11 +266,3 @@ def _numbered(act: Callable[[Tensor, int, int], Tensor | None]) -> RowLayer:
         return rows if made is None else made
 
     return layer
-
-
-def _relu(rows: Tensor, last: bool) -> Tensor:
-    return rows.relu_()
-
-
-def _tanh(rows: Tensor, last: bool) -> Tensor:
-    return precise(rows).tanh_()

@@ -83,7 +83,13 @@ class Translate(A.ImageOnlyTransform):
         if not self.style:
             raise UsageError("Translate: expected at least one style")
         self.direction = direction
-        self.blend_ratio = _checked_range(blend_ratio)
+        try:
+            low, high = map(float, blend_ratio)
+        except (TypeError, ValueError):
+            low, high = 1.0, 0.0
+        if not 0 <= low <= high <= 1:
+            raise UsageError(f"Translate: blend_ratio = {blend_ratio!r}: expected (low, high) with 0 ≤ low ≤ high ≤ 1")
+        self.blend_ratio = low, high
         self.device = device
         self.precision = precision
         self.download = download
@@ -103,10 +109,7 @@ class Translate(A.ImageOnlyTransform):
         return "i2i.Translate"
 
     def get_params(self) -> dict[str, Any]:
-        return {
-            "style": self.py_random.choice(self._styles()),
-            "blend": self.py_random.uniform(*self.blend_ratio),
-        }
+        return {"style": self.py_random.choice(self._styles()), "blend": self.py_random.uniform(*self.blend_ratio)}
 
     def apply(self, img: Pixels, style: str, blend: float, **_: Any) -> Pixels:
         used = self.direction, self.device, self.precision, self.paint_size
@@ -114,7 +117,10 @@ class Translate(A.ImageOnlyTransform):
         image = _checked(img)
         with _one_thread() if translator.device.type == "cpu" else nullcontext():
             translation = _translated(translator, image)
-        return _blended(image, translation, blend)
+        if blend == 1:
+            return translation
+        mixed = image + np.float32(blend) * (translation.astype(np.float32) - image)
+        return (mixed if image.dtype == np.float32 else np.rint(mixed)).astype(image.dtype)
 
     def _styles(self) -> list[str]:
         return [self.style] if isinstance(self.style, str) else self.style
@@ -138,20 +144,15 @@ def _of_torchvision() -> Any:
 
         def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
             if params and isinstance(inpt, Image.Image):
-                return _translated_pil(self.translate, inpt, params)
+                if inpt.mode not in _MODES:
+                    modes = ", ".join(_MODES)
+                    raise UsageError(f"Translate: a PIL image of mode {inpt.mode}; expected {modes}: convert it before")
+                return Image.fromarray(self.translate.apply(np.asarray(inpt), **params))
             if params and (isinstance(inpt, tv_tensors.Image | tv_tensors.Video) or type(inpt) is torch.Tensor):
                 return tv_tensors.wrap(_translated_tensor(self.translate, inpt, params), like=inpt)
             return inpt
 
     return Adapter
-
-
-def _translated_pil(translate: Translate, image: Image.Image, params: dict[str, Any]) -> Image.Image:
-    if image.mode not in _MODES:
-        raise UsageError(
-            f"Translate: a PIL image of mode {image.mode}; expected {', '.join(_MODES)}: convert it before"
-        )
-    return Image.fromarray(translate.apply(np.asarray(image), **params))
 
 
 def _translated_tensor(translate: Translate, tensor: "Tensor", params: dict[str, Any]) -> "Tensor":
@@ -172,16 +173,6 @@ def _as_text(style: Style) -> str:
         return style
     path = Path(style)
     return str(path) if path.is_absolute() else f"./{path}"
-
-
-def _checked_range(limits: Any) -> tuple[float, float]:
-    try:
-        low, high = (float(limit) for limit in limits)
-    except (TypeError, ValueError):
-        low, high = 1.0, 0.0
-    if not 0 <= low <= high <= 1:
-        raise UsageError(f"Translate: blend_ratio = {limits!r}: expected (low, high) with 0 ≤ low ≤ high ≤ 1")
-    return low, high
 
 
 @cache
@@ -265,10 +256,3 @@ def _translated(translator: Translator, image: Pixels) -> Pixels:
     if picture.alpha is not None:
         found = np.dstack([found, picture.alpha])
     return found.reshape(image.shape)
-
-
-def _blended(image: Pixels, translation: Pixels, ratio: float) -> Pixels:
-    if ratio == 1:
-        return translation
-    mixed = image + np.float32(ratio) * (translation.astype(np.float32) - image)
-    return mixed.astype(image.dtype) if image.dtype == np.float32 else np.rint(mixed).astype(image.dtype)

@@ -14,17 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from i2i.config import from_mapping
-from i2i.errors import out_of_memory
 from i2i.images import Picture, Pixels
 from i2i.inference.blend import Blend
-from i2i.inference.call import Call, translate_tensor
-from i2i.inference.coding import Coding
+from i2i.inference.call import Call, check_channels, translate_tensor
 from i2i.inference.loaded_model import LoadedModel
 from i2i.inference.options import ALPHA, BatchSize, CallOptions, Keep, ModelOptions, Precision, RuntimeName
-from i2i.inference.prepare import choose, device_of, load_file, load_network
+from i2i.inference.prepare import choose, device_of, load_and_keep, load_file
 from i2i.inference.runtimes import Device
-from i2i.inference.scaling import Size
-from i2i.models import hub, styles
+from i2i.inference.scaling import Coding, Size
+from i2i.models import published, styles
 from i2i.models.info import WEIGHTS_NAME, ModelInfo, Statistics
 
 if TYPE_CHECKING:
@@ -88,28 +86,11 @@ def load_translator(
     more = {"dropout": dropout, "seed": seed, "download": download, "runtime": runtime, "compile": compile}
     options = from_mapping(ModelOptions, asked | more | {"paint_size": paint_size})
     choose(options, device_of(options))
-    path = styles.find(
-        style if isinstance(style, str) else Path(style), direction, download=download, progress=fetching
-    )
-    if generator is None:
-        return Translator._of_file(path, options, str(style), sizes)
-    from i2i.models import pretrained
-
-    network, info = pretrained.open_model(
-        path, direction=direction, dropout=dropout, statistics=norm_stats, generator=generator
-    )
-    translator = Translator(
-        network,
-        info,
-        str(device_of(options)),
-        precision=precision,
-        runtime=runtime,
-        compile=compile,
-        seed=seed,
-        paint_size=paint_size,
-    )
-    translator.style = str(style)
-    return translator
+    name = style if isinstance(style, str) else Path(style)
+    path = styles.find(name, direction, download=download, progress=fetching)
+    model = load_file(path, options, sizes, generator)
+    size = (path / WEIGHTS_NAME if path.is_dir() else path).stat().st_size
+    return Translator.of_model(model, options.paint_size_of(model.info), str(style), size)
 
 
 class Translator:
@@ -139,24 +120,13 @@ class Translator:
 
         asked = {"precision": precision, "runtime": runtime, "compile": compile, "seed": seed, "paint_size": paint_size}
         options = from_mapping(ModelOptions, asked)
-        buffers = dict(network.named_buffers())  # the mode of translation may drop running statistics
-        target = torch.device(device)
-        model = load_network(network, info, target, options, *choose(options, target))
+        model = load_and_keep(network, info, torch.device(device), options)
         self._use(model, options.paint_size_of(info), "", sum(part.nbytes for part in network.state_dict().values()))
-        model.keep(network.to(target), buffers)
 
     def _use(self, model: LoadedModel, paint_size: int, style: str, weights_bytes: int) -> None:
         self.model, self.info, self.notices = model, model.info, model.notices
         self.coding = Coding(self.info, model.spec.in_channels, paint_size)
         self.paint_size, self.style, self.weights_bytes = paint_size, style, weights_bytes
-
-    @classmethod
-    def _of_file(
-        cls, path: Path, options: ModelOptions, style: str, sizes: Sequence[tuple[int, int]] | None = None
-    ) -> "Translator":
-        model = load_file(path, options, sizes)
-        size = (path / WEIGHTS_NAME if path.is_dir() else path).stat().st_size
-        return cls.of_model(model, options.paint_size_of(model.info), style, size)
 
     @classmethod
     def of_model(cls, model: LoadedModel, paint_size: int, style: str, weights_bytes: int) -> "Translator":
@@ -169,27 +139,15 @@ class Translator:
         return translator
 
     @classmethod
-    def from_pretrained(
-        cls,
-        name: str | PathLike[str],
-        *,
-        revision: str | None = None,
-        device: str = "auto",
-        precision: Precision = "auto",
-        runtime: RuntimeName = "auto",
-        compile: bool = False,
-        seed: int = 0,
-        paint_size: int | None = None,
-    ) -> "Translator":
-        """Loads a folder that `save_pretrained` wrote, or the hub's `owner/name`.
+    def from_pretrained(cls, name: str | PathLike[str], *, revision: str | None = None, **options: Any) -> "Translator":
+        """Loads a folder that `save_pretrained` wrote, or the hub's `owner/name`; `options` as for `load_translator`.
 
         Raises `ModelError` for a model that cannot be fetched or used.
         """
-        asked = {"device": device, "precision": precision, "runtime": runtime, "compile": compile, "seed": seed}
-        options = from_mapping(ModelOptions, asked | {"paint_size": paint_size})
-        choose(options, device_of(options))
         folder = Path(name)
-        return cls._of_file(folder if folder.is_dir() else hub.fetch(str(name), revision), options, str(name))
+        if folder.is_dir():
+            return load_translator(folder, **options)
+        return load_translator(f"hub:{name}@{revision}" if revision else f"hub:{name}", **options)
 
     def save_pretrained(self, folder: str | PathLike[str]) -> None:
         """Writes `config.json` and `model.safetensors` to `folder`. Raises `OutputError`."""
@@ -199,7 +157,7 @@ class Translator:
         """Uploads the files of `save_pretrained` to the hub's `owner/name`, and returns their address."""
         with tempfile.TemporaryDirectory() as folder:
             self.save_pretrained(folder)
-            return hub.push(Path(folder), repo_id, private=private)
+            return published.push_to_hub(Path(folder), repo_id, private=private)
 
     def __repr__(self) -> str:
         """Its domains, its network and how that runs, in a line."""
@@ -308,14 +266,8 @@ class Translator:
         Raises `ImageError` if the network's channels cannot be had from it, or if it is too large for the memory that
         is free.
         """
-        try:
-            made: Picture | None = self.translate_batch([picture], size)[0]
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error):
-                raise
-            made = None
-        if made is None:  # behind the handler: its traceback would hold the memory
-            made = self.stream(picture, size)
+        source = self.coding.source(picture, size)
+        made = source.result(self.model.array(source.input))
         return made if blend is None else blend.of(picture, made)
 
     def translate_batch(self, pictures: Sequence[Picture], size: Size | None = None) -> list[Picture]:
@@ -344,6 +296,7 @@ class Translator:
 
     def translate_tensor(self, tensor: "Tensor", size: Size | None = None) -> "Tensor":
         """A tensor as a call takes it, whose values are known to be a picture's in [-1, 1]; dark or bright as it is."""
+        check_channels(self, tensor)
         return translate_tensor(self, tensor, size, Blend())
 
     def translate_planes(self, planes: Pixels, size: Size | None = None) -> Pixels:

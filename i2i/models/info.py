@@ -110,6 +110,11 @@ class ModelInfo:
         return not (self.input_labels or self.output_labels or self.encoding == "lab")
 
     @property
+    def arrow(self) -> str:
+        """The direction with its domains: `a2b (horse → zebra)`."""
+        return f"{self.direction} ({self.input_domain} → {self.output_domain})"
+
+    @property
     def in_units(self) -> bool:
         """Returns whether it takes or gives values in units."""
         return self.input_range is not None or self.output_range is not None
@@ -137,35 +142,24 @@ class ModelInfo:
             raise ModelError(str(error)) from None
         if self.size_multiple != config.size_multiple:
             raise ModelError(f"size_multiple {self.size_multiple}; this {self.network} has {config.size_multiple}")
-        self._check_channels(config.in_channels, config.out_channels)
-        if self.paint_size and not self.plain:
-            raise ModelError(f"paint_size {self.paint_size}: {NOT_PAINTED}")
-        return config
-
-    def _check_channels(self, in_channels: int, out_channels: int) -> None:
+        in_channels, out_channels = config.in_channels, config.out_channels
         if self.instance_edges and not self.input_labels:
             raise ModelError("instance_edges: the input is no labels")
-        sides = (
+        for side, palette, channels in (
             ("input", self.input_palette(), in_channels - self.instance_edges),
             ("output", self.output_palette(), out_channels),
-        )
-        for side, palette, channels in sides:
+        ):
             if palette and len(palette) != channels:
                 raise ModelError(f"{side}_labels: {len(palette)} classes; this network has {channels} channels")
-        if self.encoding != "lab":
-            return
-        if (in_channels, out_channels) != (1, 2) or self.input_labels or self.output_labels:
+        if self.encoding == "lab" and (
+            (in_channels, out_channels) != (1, 2) or self.input_labels or self.output_labels
+        ):
             raise ModelError(
                 f"encoding lab: takes 1 channel (L*) to 2 (a*, b*), this network {in_channels} to {out_channels}"
             )
-
-    def completed(self) -> "ModelInfo":
-        """Returns it with each value of the configuration spelled out, and no dropout where the network has none.
-
-        Raises `ModelError` as `network_config` does. (This imports torch.)
-        """
-        config = self.network_config()
-        return replace(self, config=to_mapping(config), dropout=self.dropout and config.dropout)
+        if self.paint_size and not self.plain:
+            raise ModelError(f"paint_size {self.paint_size}: {NOT_PAINTED}")
+        return config
 
 
 def describe(
@@ -274,10 +268,6 @@ def parse(text: str | bytes) -> tuple[ModelInfo, str]:
     digest = values.pop("sha256", "")
     if not isinstance(digest, str) or not re.fullmatch(r"(?:[0-9a-f]{64})?", digest):
         raise ModelError("sha256: expected 64 hexadecimal digits")
-    return _info(values), digest
-
-
-def _info(values: dict[str, Any]) -> ModelInfo:
     try:
         training = values.get("training", {})
         if not isinstance(training, dict):
@@ -288,11 +278,6 @@ def _info(values: dict[str, Any]) -> ModelInfo:
         raise ModelError(f"its description cannot be used: {error}") from None
     if tuple(info.value_range) != (-1.0, 1.0):
         raise ModelError(f"value_range {info.value_range}; format {FORMAT_VERSION} has (-1.0, 1.0)")
-    _check_ranges(info)
-    return info
-
-
-def _check_ranges(info: ModelInfo) -> None:
     for side, limits, labels in (
         ("input", info.input_range, info.input_labels),
         ("output", info.output_range, info.output_labels),
@@ -303,6 +288,7 @@ def _check_ranges(info: ModelInfo) -> None:
             raise ModelError(f"{side}_range {limits}: expected two numbers, the lower one first")
         if labels or info.encoding == "lab":
             raise ModelError(f"{side}_range {limits}: this side holds labels or colours, and no values in units")
+    return info, digest
 
 
 def to_json(info: ModelInfo, sha256: str, indent: int | None = None) -> str:

@@ -6,10 +6,10 @@ decided: padding by reflection; see `convert` for the dropout of a U-Net. Names 
 reference's `D_A` judges images of B and is our `D_B`.
 """
 
-import dataclasses
 import re
 from collections import OrderedDict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,21 +20,26 @@ from i2i.config import checked
 from i2i.errors import ModelError, UsageError
 from i2i.files import atomic_write
 from i2i.models.metadata import naming
-from i2i.models.state_dicts import Shapes, StateDict, read, refuse_changed_filters, refuse_nonfinite, without_prefixes
-from i2i.networks import NetworkConfig
+from i2i.models.state_dicts import (
+    Shapes,
+    StateDict,
+    count,
+    is_reference,
+    normalised,
+    read,
+    refuse_changed_filters,
+    refuse_nonfinite,
+    refuse_other_shapes,
+    shapes_of,
+    without_prefixes,
+)
+from i2i.networks import GeneratorConfig, NetworkConfig
 from i2i.networks.blocks import conv_bias
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 
 KNOWN = "a residual generator, a U-Net, a PatchGAN or a PixelGAN of pytorch-CycleGAN-and-pix2pix or CUT"
-
-_MARKS = ("mlp_0.0.weight", "model.model.0.weight", "model.1.weight", "model.0.weight", "net.0.weight")
-
-
-def looks_known(names: Collection[str]) -> bool:
-    """Returns whether these may be the names of a network that `recognised` knows, if only to refuse it."""
-    return any(mark in names for mark in _MARKS)
 
 
 def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
@@ -57,7 +62,7 @@ def recognised(shapes: Shapes, dropout: bool | None) -> NetworkConfig:
 
 
 def _resnet(shapes: Shapes) -> ResnetConfig:
-    blocks = sum(bool(re.fullmatch(r"model\.\d+\.conv_block\.1\.weight", name)) for name in shapes)
+    blocks = count(shapes, r"model\.\d+\.conv_block\.1\.weight")
     width, channels = _convolution(shapes, "model.1")
     first = 12 if "model.7.filt" in shapes else 10  # the first block; a blur is a layer of its own
     blurred_up = f"model.{first + blocks}.filt" in shapes
@@ -70,13 +75,13 @@ def _resnet(shapes: Shapes) -> ResnetConfig:
         dropout=blocks > 0 and f"model.{first}.conv_block.5.weight" not in shapes,
         downsampling="antialiased" if first == 12 else "strided",
         upsampling="antialiased" if blurred_up else "strided",
-        **_normalised(shapes, "model.1", "model.2"),
+        **normalised(shapes, "model.1", "model.2"),
     )
 
 
 def _unet(shapes: Shapes, dropout: bool | None) -> UNetConfig:
     width, channels = _convolution(shapes, "model.model.0")
-    norm = _normalised(shapes, "model.model.0", "model.model.1.model.2")
+    norm = normalised(shapes, "model.model.0", "model.model.1.model.2")
     downs = (re.fullmatch(r"model\.model\.1((?:\.model\.3)*)\.model\.1\.weight", name) for name in shapes)
     return UNetConfig(
         in_channels=channels,
@@ -98,13 +103,13 @@ def _patchgan(shapes: Shapes) -> PatchGANConfig:
         width=width,
         layers=convolutions - 2,
         downsampling="antialiased" if blurred else "strided",
-        **_normalised(shapes, f"model.{second}", f"model.{second + 1}"),
+        **normalised(shapes, f"model.{second}", f"model.{second + 1}"),
     )
 
 
 def _pixelgan(shapes: Shapes) -> PixelGANConfig:
     width, channels = _convolution(shapes, "net.0")
-    return PixelGANConfig(in_channels=channels, width=width, **_normalised(shapes, "net.2", "net.3"))
+    return PixelGANConfig(in_channels=channels, width=width, **normalised(shapes, "net.2", "net.3"))
 
 
 def _convolution(shapes: Shapes, module: str) -> tuple[int, int]:
@@ -115,25 +120,17 @@ def _convolution(shapes: Shapes, module: str) -> tuple[int, int]:
     return shape[0], shape[1]
 
 
-def _normalised(shapes: Shapes, convolution: str, norm: str) -> dict[str, Any]:
-    if f"{norm}.weight" in shapes:
-        return {"norm": "batch", "bias": True if f"{convolution}.bias" in shapes else None}
-    if f"{convolution}.bias" in shapes:
-        return {"norm": "instance"}
-    return {"norm": "none", "bias": False}
-
-
 def listing(config: NetworkConfig) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Returns the reference's name → our name and shape, in the reference's order, which is also ours."""
     with torch.device("meta"):
-        ours = config.build().state_dict()
+        shapes = shapes_of(config.build().state_dict())
     numbers = modules(config)
     found = {}
-    for name, tensor in ours.items():
+    for name, shape in shapes.items():
         module, _, leaf = name.rpartition(".")
         if module not in numbers:
             raise ModelError(f"the reference has no place for {module}")
-        found[f"{numbers[module]}.{leaf}"] = (name, tuple(tensor.shape))
+        found[f"{numbers[module]}.{leaf}"] = name, shape
     return found
 
 
@@ -188,17 +185,13 @@ _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
 def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfig, StateDict]:
-    """Reads a `.pth` file of the reference: the network's configuration and its state dict in our names.
+    """Reads a `.pth` file of the reference, or `.safetensors` of the same keys: the network's configuration and its
+    state dict in our names, as `state_dicts.read` does; `dropout` as for `convert`.
 
-    A `.safetensors` file of the same keys is read too.
-    The state dict may also be the only one among the entries of a dict, such as `{"state_dict": …, "epoch": 3}`.
-    Tensors keep their dtype and lie on the CPU. `dropout` as for `convert`. No code in the file is ever run.
-    Raises `ModelError` naming the file for anything but such weights, all of them dense, floating and finite,
-    at most 10 000 tensors, 4 GiB, and no larger than the file. A flipped bit is noticed by the checksums of a
-    zip file; files of torch before 1.6 have none.
+    Raises `ModelError` naming the file for anything but such weights, all of them finite.
     """
     with naming(path):
-        config, weights = convert(read(Path(path), looks_known), dropout=dropout)
+        config, weights = convert(read(Path(path)), dropout=dropout)
         refuse_nonfinite(weights)
         return config, weights
 
@@ -206,14 +199,14 @@ def load(path: Path | str, *, dropout: bool | None = None) -> tuple[NetworkConfi
 def load_embedding(path: Path) -> StateDict:
     """Reads a `.pth` file of CUT's patch embedding (`mlp_0.0.weight`, …), whose names are ours. Raises as `load`."""
     with naming(path):
-        weights = read(path, looks_known)
+        weights = read(path)
         if "mlp_0.0.weight" not in weights:
             raise ModelError("not a patch embedding of CUT")
         refuse_nonfinite(weights)
         return weights
 
 
-def build(config: NetworkConfig, weights: StateDict) -> nn.Module:
+def build(config: NetworkConfig | GeneratorConfig, weights: StateDict) -> nn.Module:
     """Returns the network of `config` with `weights`, on the CPU, float32, in eval mode; draws no random number."""
     with torch.device("meta"):
         network = config.build()
@@ -231,15 +224,24 @@ def convert(state_dict: Mapping[str, Any], *, dropout: bool | None = None) -> tu
     the published pix2pix models were trained with it, and `False` otherwise. It changes no tensor.
     Raises `ModelError` saying what the keys look like and what was expected.
     """
-    tensors = _without_instance_statistics(without_prefixes(state_dict, looks_known))
-    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    config = _limited(recognised(shapes, dropout))
+    tensors = without_prefixes(state_dict, is_reference)
+    for name in list(tensors):  # instance norms of torch before 0.4 kept statistics, without a weight beside them
+        module, _, leaf = name.rpartition(".")
+        if leaf in _STATISTICS and f"{module}.weight" not in tensors:
+            del tensors[name]
+    shapes = shapes_of(tensors)
+    config = recognised(shapes, dropout)
+    try:
+        config = checked(config)
+    except UsageError as error:
+        raise ModelError(f"looks like a {config.kind} out of our limits: {error}") from None
     expected = listing(config)
     for name, (_, shape) in expected.items():
         if name.endswith("num_batches_tracked") and name not in tensors:  # written since torch 0.4.1
             tensors[name] = torch.zeros(shape, dtype=torch.int64)
             shapes[name] = shape
-    _compare(config, shapes, {name: shape for name, (_, shape) in expected.items()})
+    with naming(f"looks like {config}"):
+        refuse_other_shapes(shapes, {name: shape for name, (_, shape) in expected.items()})
     refuse_changed_filters(tensors)
     return config, {ours: tensors[name] for name, (ours, _) in expected.items()}
 
@@ -251,13 +253,13 @@ def to_reference(config: NetworkConfig, state_dict: Mapping[str, Tensor]) -> Sta
     cannot build, such as norm `none` with biases, so that its keys would be taken for another one.
     """
     expected = listing(config)
-    missing = [ours for ours, _ in expected.values() if ours not in state_dict]
-    if missing or len(state_dict) != len(expected):
-        extra = sorted(set(state_dict) - {ours for ours, _ in expected.values()})
-        raise ModelError(f"not the tensors of this {config.kind}: missing {missing[:3]}, unexpected {extra[:3]}")
+    with naming(f"not the tensors of this {config.kind}"):
+        refuse_other_shapes(shapes_of(state_dict), dict(expected.values()))
     shapes = {name: shape for name, (_, shape) in expected.items()}
-    again = recognised(shapes, getattr(config, "dropout", None))
-    if _explicit(again) != _explicit(config):
+    again: Any = recognised(shapes, getattr(config, "dropout", None))
+    ours: Any = config
+    one, other = (replace(c, bias=conv_bias(c.norm, c.bias)) for c in (again, ours))  # a default is spelled out
+    if one != other:
         raise ModelError(f"the reference's layout cannot express {config}: it would be read as {again}")
     return {name: state_dict[ours] for name, (ours, _) in expected.items()}
 
@@ -276,35 +278,3 @@ def save(path: Path | str, network: nn.Module, *, replace: bool = True) -> None:
     # cloned, so that a part of a larger storage does not take the rest along
     plain = OrderedDict((name, tensor.detach().cpu().clone()) for name, tensor in weights.items())
     atomic_write(Path(path), lambda file: torch.save(plain, file), replace=replace)
-
-
-def _explicit(config: Any) -> Any:
-    return dataclasses.replace(config, bias=conv_bias(config.norm, config.bias))
-
-
-def _without_instance_statistics(tensors: StateDict) -> StateDict:
-    def belongs(name: str) -> bool:
-        module, _, leaf = name.rpartition(".")
-        return leaf not in _STATISTICS or f"{module}.weight" in tensors
-
-    return {name: tensor for name, tensor in tensors.items() if belongs(name)}
-
-
-def _limited(config: NetworkConfig) -> NetworkConfig:
-    try:
-        return checked(config)
-    except UsageError as error:
-        raise ModelError(f"looks like a {config.kind} out of our limits: {error}") from None
-
-
-def _compare(config: NetworkConfig, found: Shapes, expected: Shapes) -> None:
-    faults = [f"{name} is missing" for name in expected if name not in found]
-    faults += [f"{name} has no place in it" for name in found if name not in expected]
-    faults += [
-        f"{name} has the shape {found[name]} instead of {shape}"
-        for name, shape in expected.items()
-        if found.get(name, shape) != shape
-    ]
-    if faults:
-        more = f", and {len(faults) - 3} more such faults" if len(faults) > 3 else ""
-        raise ModelError(f"looks like {config}, but {'; '.join(faults[:3])}{more}")

@@ -123,7 +123,15 @@ def looks_like_safetensors(path: Path) -> bool:
 
 def read_header(path: Path) -> Header:
     """Returns the header of a `.safetensors` file. Raises `ModelError`, without the file's name."""
-    text, body = _header_text(path)
+    size = regular_file(path)
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
+                raise ModelError("not a model file (.safetensors), or damaged: its header is too long")
+            text = file.read(length)
+    except OSError as error:
+        raise ModelError(f"cannot be read: {error.strerror}") from None
     try:
         content = json.loads(text, object_pairs_hook=_unique)
         metadata = content.pop("__metadata__", {})
@@ -134,25 +142,13 @@ def read_header(path: Path) -> Header:
             raise ValueError("metadata")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError("not a model file (.safetensors), or damaged: its header cannot be read") from None
-    return Header(metadata, tensors, body)
+    return Header(metadata, tensors, size - 8 - length)
 
 
 def _shape(sizes: list[Any]) -> tuple[int, ...]:
     if not isinstance(sizes, list) or not all(type(size) is int and size >= 0 for size in sizes):
         raise ValueError("shape")
     return tuple(sizes)
-
-
-def _header_text(path: Path) -> tuple[bytes, int]:
-    size = regular_file(path)
-    try:
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if size < 8 or length > min(MAX_HEADER_BYTES, size - 8):
-                raise ModelError("not a model file (.safetensors), or damaged: its header is too long")
-            return file.read(length), size - 8 - length
-    except OSError as error:
-        raise ModelError(f"cannot be read: {error.strerror}") from None
 
 
 def body_sha256(data: bytes) -> str:

@@ -49,8 +49,12 @@ def check_pickles(path: Path) -> int:
     """
     size = regular_file(path)
     try:
-        with path.open("rb") as file:  # by its first bytes, as torch decides it
-            pickles = _of_zip(file, size) if file.read(4) == b"PK\x03\x04" else _of_legacy_file(file)
+        with path.open("rb") as file:
+            if file.read(4) == b"PK\x03\x04":  # as torch decides it
+                pickles = _of_zip(file, size)
+            else:
+                file.seek(0)  # each pickle begins where the last one ended
+                pickles = [io.BytesIO(file.read(MAX_PICKLE_BYTES))] * _LEGACY_PICKLES
     except OSError as error:
         raise ModelError(f"cannot be read: {error.strerror}") from None
     left = MAX_OPCODES
@@ -232,8 +236,3 @@ def _check_end(opened: BinaryIO, size: int) -> None:
         raise zipfile.BadZipFile("its table of contents is not at its end")
     if length > _MAX_TABLE_BYTES:
         raise ModelError(f"its table of contents has {length:,} bytes; at most {_MAX_TABLE_BYTES:,} are accepted")
-
-
-def _of_legacy_file(opened: BinaryIO) -> list[io.BytesIO]:
-    opened.seek(0)
-    return [io.BytesIO(opened.read(MAX_PICKLE_BYTES))] * _LEGACY_PICKLES  # each begins where the last one ended

@@ -1,4 +1,10 @@
-"""State dicts in files of others: `.pth` files of `torch.save`, and `.safetensors`. No code in a file is ever run."""
+"""State dicts in files of others: `.pth` files of `torch.save`, and `.safetensors`. No code in a file is ever run.
+
+Names and shapes of a state dict of ours, `torch.save(generator.state_dict(), "mine.pth")`, tell nearly all of its
+configuration. They tell neither padding nor `input_share`, which take their defaults here, nor dropout, nor whether
+convolutions with biases stand before instance norm (as assumed here) or before none. A module given as `generator` says
+otherwise.
+"""
 
 import re
 import warnings
@@ -11,10 +17,13 @@ import torch
 from safetensors.torch import load as from_safetensors
 from torch import Tensor
 
-from i2i.errors import ModelError
-from i2i.models.metadata import MAX_TENSORS, looks_like_safetensors, read_header, regular_file
+from i2i.config import checked
+from i2i.errors import ModelError, UsageError
+from i2i.models.metadata import MAX_TENSORS, body_sha256, looks_like_safetensors, read_header, regular_file
 from i2i.models.pickles import check_pickles
-from i2i.networks.blocks import blur_filter
+from i2i.networks.blocks import Upsampling, blur_filter
+from i2i.networks.resnet import CoarseToFineConfig, ResnetConfig
+from i2i.networks.unet import UNetConfig
 
 StateDict = dict[str, Tensor]
 Shapes = Mapping[str, tuple[int, ...]]
@@ -25,21 +34,23 @@ FLOATS = (torch.float32, torch.float64, torch.float16, torch.bfloat16)
 _MAX_PREFIX = 4  # names that a key has before those of its network
 
 
-def read(path: Path, is_known: IsKnown = lambda names: False, *, own: bool = False) -> StateDict:
+def read(path: Path, *, own: bool = False) -> StateDict:
     """Returns the state dict in the file at `path`: dense tensors on the CPU, in their own types.
 
     It may be an entry of a dict, such as `{"state_dict": …, "epoch": 3}`: the only one, or the only one with the names
-    of a known network. `own`: it is of a module of the
-    author's own, which may have integers and one tensor under several names; its shapes are compared before any use.
+    of a known network. `own`: it is of a module of the author's own, which may have integers and one tensor under
+    several names; its shapes are compared before any use.
 
     Raises `ModelError`, without the file's name, for anything else. A flipped bit is noticed by the checksums of a zip
     file; files of torch before 1.6 have none.
     """
     if looks_like_safetensors(path):
-        size, content = regular_file(path), _from_safetensors(path)
+        size = regular_file(path)
+        read_header(path)
+        content: Mapping[Any, Any] = tensors_of(path)
     else:
         size = check_pickles(path)
-        content = _unwrapped(_from_pickle(path), is_known)
+        content = _unwrapped(_from_pickle(path))
     refuse_hostile(content, size, own)
     if {"networks", "architecture"} <= set(content):
         raise ModelError("a training state, to go on from, and no model: its run has model files (a2b.safetensors)")
@@ -49,13 +60,20 @@ def read(path: Path, is_known: IsKnown = lambda names: False, *, own: bool = Fal
     return dict(content)
 
 
-def _from_safetensors(path: Path) -> Mapping[Any, Any]:
-    read_header(path)
+def tensors_of(path: Path, sha256: str = "") -> StateDict:
+    """Returns the tensors of a `.safetensors` file, whose bytes behind the header have that hash, if one is given.
+
+    The header has been checked. Raises `ModelError`.
+    """
     try:
         # not mapped into memory: a mapped file that shrinks under us would kill the process
-        return from_safetensors(path.read_bytes())
+        data = path.read_bytes()
+        tensors = from_safetensors(data)
     except Exception as error:  # whatever its library makes of odd bytes
         raise ModelError(f"damaged: {error}") from None
+    if sha256 and body_sha256(data) != sha256:
+        raise ModelError("damaged: its weights do not match their SHA-256; fetch or export it again")
+    return tensors
 
 
 def _from_pickle(path: Path) -> dict[Any, Any]:
@@ -76,15 +94,15 @@ def _as_dict(content: Mapping[Any, Any]) -> dict[Any, Any]:
     return dict(content)
 
 
-def _unwrapped(content: dict[Any, Any], is_known: IsKnown) -> Mapping[Any, Any]:
+def _unwrapped(content: dict[Any, Any]) -> Mapping[Any, Any]:
     """Returns the one state dict among the entries of a training's checkpoint, whatever its key.
 
     The names of a known network tell it; without them, that it holds tensors alone.
     """
-    if _has_known_names(content, is_known):
+    if _has_known_names(content):
         return content
     nested = {key: _as_dict(value) for key, value in content.items() if isinstance(value, Mapping)}
-    found = {key: value for key, value in nested.items() if _has_known_names(value, is_known)}
+    found = {key: value for key, value in nested.items() if _has_known_names(value)}
     if not found:
         if any(isinstance(value, Tensor) for value in content.values()):
             return content
@@ -95,9 +113,9 @@ def _unwrapped(content: dict[Any, Any], is_known: IsKnown) -> Mapping[Any, Any]:
     return next(iter(found.values()), content)
 
 
-def _has_known_names(content: Mapping[Any, Any], is_known: IsKnown) -> bool:
+def _has_known_names(content: Mapping[Any, Any]) -> bool:
     names = {_without_wrapper(key) for key in content if isinstance(key, str)}
-    return is_known(names) or bool(_common_prefix(names, is_known))
+    return any(is_known(names) or bool(_common_prefix(names, is_known)) for is_known in (is_ours, is_reference))
 
 
 def without_prefixes(state_dict: Mapping[str, Any], is_known: IsKnown) -> dict[str, Any]:
@@ -133,12 +151,9 @@ def _common_prefix(names: Collection[str], is_known: IsKnown) -> str:
 
 def _reason(error: Exception) -> str:
     """Returns torch's message without its advice to load the file unsafely."""
-    message = str(error)
-    if found := re.search(r"Unsupported global: GLOBAL (\S+)", message):
-        return f"it holds code or objects ({found[1]}), not weights alone; such files are never run"
-    if "weights_only" in message:
+    if "weights_only" in str(error):
         return "it holds code or objects, not weights alone; such files are never run"
-    first = message.strip().partition("\n")[0][:200]
+    first = str(error).strip().partition("\n")[0][:200]
     return f"damaged or not written by torch.save ({type(error).__name__}: {first})"
 
 
@@ -149,8 +164,8 @@ def refuse_hostile(tensors: Mapping[str, Any], size: int, own: bool = False) -> 
     """Refuses, by name, tensors of a file of `size` bytes that are no plain weights, without reading their numbers.
 
     Sparse, quantised, complex or (unless `own`) integer tensors, but for batch norm's counter; and tensors larger than
-    the memory behind them (expanded, or many over one storage), for a copy of those could be of any size;
-    and that memory can be no larger than the file. Raises `ModelError`, also for names that are no text.
+    the memory behind them (expanded, or many over one storage), for a copy of those could be of any size. That memory
+    can be no larger than the file. Raises `ModelError`, also for names that are no text.
     """
     for name in tensors:
         if not isinstance(name, str):
@@ -200,13 +215,150 @@ def refuse_changed_filters(tensors: Mapping[str, Tensor]) -> None:
             raise ModelError(f"{name}: not the binomial blur filter of CUT's networks")
 
 
+def shapes_of(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
 def refuse_other_shapes(found: Shapes, expected: Shapes) -> None:
-    """Refuses, by name, the first difference between the names and shapes of a file and those of its network."""
-    for name, shape in expected.items():
-        if name not in found:
-            raise ModelError(f"{name} is missing")
-        if found[name] != shape:
-            raise ModelError(f"{name} has the shape {found[name]}; its network has {shape}")
-    for name in found:
-        if name not in expected:
-            raise ModelError(f"{name[:100]} has no place in its network")
+    """Refuses, naming the first three, differences between the names and shapes of a file and those of its network."""
+    faults = [
+        f"{name} has the shape {found[name]}; its network has {shape}" if name in found else f"{name} is missing"
+        for name, shape in expected.items()
+        if found.get(name) != shape
+    ]
+    faults += [f"{name[:100]} has no place in its network" for name in found if name not in expected]
+    if faults:
+        more = f", and {len(faults) - 3} more such faults" if len(faults) > 3 else ""
+        raise ModelError(f"{'; '.join(faults[:3])}{more}")
+
+
+# the generators of our own whose state dict a file may hold
+
+
+_OURS = ("stem.conv.weight", "coarse.0.conv.weight", "down.0.conv.weight")
+_REFERENCE = ("mlp_0.0.weight", "model.model.0.weight", "model.1.weight", "model.0.weight", "net.0.weight")
+_GIVE = "give the module, such as generator=i2i.create_generator"
+
+
+def is_ours(names: Collection[str]) -> bool:
+    """Returns whether these may be the names of one of our generators."""
+    return any(mark in names for mark in _OURS)
+
+
+def is_reference(names: Collection[str]) -> bool:
+    """Returns whether these may be the names of a network that `junyanz` knows, if only to refuse it."""
+    return any(mark in names for mark in _REFERENCE)
+
+
+def recognised(state_dict: Mapping[str, Tensor]) -> ResnetConfig | UNetConfig | CoarseToFineConfig:
+    """Returns the configuration of the generator whose state dict this is.
+
+    Raises `ModelError` for names or shapes of another network, and for a configuration that they do not tell.
+    """
+    shapes = shapes_of(state_dict)
+    find = _resnet if "stem.conv.weight" in shapes else _coarse_to_fine if "coarse.0.conv.weight" in shapes else _unet
+    try:
+        config = checked(find(shapes))
+    except (KeyError, IndexError, ValueError) as error:  # ValueError: a weight of another number of dimensions
+        raise ModelError(f"looks like one of our generators, but {error} is missing or has another shape") from None
+    except UsageError as error:
+        raise ModelError(f"looks like one of our generators, but {error}") from None
+    if config.norm == "none":
+        raise ModelError(
+            "its convolutions have neither biases nor batch norm: that is norm='instance' or norm='none'; "
+            f"{_GIVE}(name, norm='none', bias=False)"
+        )
+    with torch.device("meta"):
+        refuse_other_shapes(shapes, shapes_of(config.build().state_dict()))
+    return config
+
+
+def count(shapes: Shapes, pattern: str) -> int:
+    """Returns how many names match `pattern` as a whole."""
+    return sum(bool(re.fullmatch(pattern, name)) for name in shapes)
+
+
+def normalised(shapes: Shapes, convolution: str, norm: str) -> dict[str, Any]:
+    """Returns the normalisation, by its weight and by the biases of a convolution before one."""
+    biased = f"{convolution}.bias" in shapes
+    if f"{norm}.weight" in shapes:
+        return {"norm": "batch", "bias": True if biased else None}
+    return {"norm": "instance"} if biased else {"norm": "none", "bias": False}
+
+
+def _resnet(shapes: Shapes) -> ResnetConfig:
+    separable = "down.0.conv.pointwise.weight" in shapes
+    head = shapes["head.pointwise.weight" if separable else "head.weight"]
+    width, channels, *_ = shapes["stem.conv.weight"]
+    blur = "down.0.conv.downsample.filt" if separable else "down.0.downsample.filt"
+    return ResnetConfig(
+        in_channels=channels,
+        out_channels=head[0],
+        width=width,
+        blocks=count(shapes, r"blocks\.\d+\.conv1\.(pointwise\.)?weight"),
+        downsampling="antialiased" if blur in shapes else "strided",
+        upsampling=_upsampling(shapes, "up.0.conv" if separable else "up.0", separable),
+        separable=separable,
+        **normalised(shapes, "stem.conv", "stem.norm"),
+    )
+
+
+def _upsampling(shapes: Shapes, stage: str, separable: bool) -> Upsampling:
+    if f"{stage}.upsample.blur.filt" in shapes:
+        return "smooth"
+    if f"{stage}.upsample.filt" in shapes:
+        return "antialiased"
+    if separable:  # of one channel each, their kernels have one shape
+        raise ModelError(
+            "its keys do not tell strided from resize upsampling; "
+            f"{_GIVE}('mobile_resnet_9blocks', upsampling='resize')"
+        )
+    first, second, *_ = shapes[f"{stage}.conv.weight"]
+    return "strided" if first > second else "resize"  # a transposed convolution has the channels of its input first
+
+
+def _unet(shapes: Shapes) -> UNetConfig:
+    depth = count(shapes, r"down\.\d+\.conv\.weight")
+    width, channels, *_ = shapes["down.0.conv.weight"]
+    norm = normalised(shapes, "down.0.conv", "down.1.norm")
+    return UNetConfig(
+        in_channels=channels,
+        out_channels=shapes[f"up.{depth - 1}.conv.weight"][1],  # transposed: (in, out, 4, 4)
+        width=width,
+        depth=depth,
+        dropout=norm["norm"] == "batch",  # as the published pix2pix
+        attention=_attention(shapes, width, depth),
+        **norm,
+    )
+
+
+def _attention(shapes: Shapes, width: int, depth: int) -> int:
+    if "attention.f.weight" not in shapes:
+        return 0
+    channels = shapes["attention.f.weight"][1]
+    places = [halvings for halvings in range(1, depth) if width * min(1 << (halvings - 1), 8) == channels]
+    by_name = depth - 5  # `unet_<size>_attention` has it where 32 pixels are left
+    if by_name in places:
+        return by_name
+    if len(places) != 1:
+        raise ModelError(
+            f"its keys do not tell after how many halvings its self-attention stands ({places}); "
+            f"{_GIVE}('unet_{1 << depth}', attention=N)"
+        )
+    return places[0]
+
+
+def _coarse_to_fine(shapes: Shapes) -> CoarseToFineConfig:
+    out_channels, width, *_ = shapes["head.weight"]
+    enhancers = count(shapes, r"enhancers\.\d+\.front\.0\.conv\.weight")
+    fine = count(shapes, r"enhancers\.0\.back\.\d+\.conv1\.weight")
+    return CoarseToFineConfig(
+        in_channels=shapes["coarse.0.conv.weight"][1],
+        out_channels=out_channels,
+        width=width,
+        enhancers=enhancers,
+        halvings=count(shapes, r"coarse\.\d+\.conv\.weight") // 2,
+        blocks=count(shapes, r"coarse\.\d+\.conv1\.weight"),
+        fine_blocks=fine if enhancers else CoarseToFineConfig.fine_blocks,
+        **normalised(shapes, "coarse.0.conv", "coarse.0.norm"),
+    )

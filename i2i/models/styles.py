@@ -7,6 +7,7 @@ Nothing here needs torch, but for converting a checkpoint. The network is used o
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +19,15 @@ from i2i.download import Progress
 from i2i.errors import ModelError, UsageError
 from i2i.files import home, is_reserved, make_folders
 from i2i.models import published
-from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, ModelInfo, Statistics, read_info
+from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, Statistics, read_info
 from i2i.terminal import printable
 from i2i.urls import path_of
+
+STYLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MODEL_SUFFIXES = {".safetensors", ".pth", ".pt"}
+BUNDLED = Path(__file__).parent.parent / "styles"
+exists, is_file = os.path.exists, os.path.isfile
+"""Unlike pathlib's, they raise for no path: one with a zero byte, too long, in a folder that may not be read."""
 
 
 def model_at(path: Path, direction: str | None = None) -> Path:
@@ -32,29 +39,21 @@ def model_at(path: Path, direction: str | None = None) -> Path:
         shown = str(path) if len(str(path)) < 300 else f"{str(path)[:300]}…"
         hint = nearest(path.name, names_in(path.parent))
         raise UsageError(f"style {shown!r}: no such run folder or model file.{hint}")
-    if not path.is_dir() or _is_pretrained(path):
+    if not path.is_dir() or all(exists(path / name) for name in (CONFIG_NAME, WEIGHTS_NAME)):
         return path
     files = {name: path / f"{name}.safetensors" for name in DIRECTIONS}
     there = {name: file for name, file in files.items() if exists(file)}
     if not there:
-        raise ModelError(
-            f"{path}: no model file ({' or '.join(f.name for f in files.values())}) is in this folder"
-            + _checkpoints_in(path)
-        )
+        checkpoints = ", ".join(map(str, sorted(path.glob("*.pth"))[:3]))
+        hint = f"; of its checkpoints, give one: {checkpoints}" if checkpoints else ""
+        names = " or ".join(file.name for file in files.values())
+        raise ModelError(f"{path}: no model file ({names}) is in this folder{hint}")
     if direction is None and len(there) > 1:
-        which = " or ".join(_arrow(read_info(file)) for file in there.values())
+        which = " or ".join(read_info(file).arrow for file in there.values())
         raise UsageError(f"{path} translates in two directions; choose one, --direction {which}")
     if direction is not None and direction not in there:
         raise UsageError(f"{path} has no {direction}; it has {', '.join(there)}")
     return there[direction or next(iter(there))]
-
-
-def exists(path: Path) -> bool:
-    """Returns whether something is there; False for a text that cannot be a path."""
-    try:
-        return path.exists()
-    except (OSError, ValueError):  # too long a name, a zero byte in it, a folder that may not be read
-        return False
 
 
 def names_in(folder: Path) -> list[str]:
@@ -63,23 +62,6 @@ def names_in(folder: Path) -> list[str]:
         return [entry.name for entry in folder.iterdir()]
     except (OSError, ValueError):
         return []
-
-
-def _is_pretrained(folder: Path) -> bool:
-    return exists(folder / CONFIG_NAME) and exists(folder / WEIGHTS_NAME)
-
-
-def _checkpoints_in(folder: Path) -> str:
-    checkpoints = sorted(folder.glob("*.pth"))[:3]
-    return f"; of its checkpoints, give one: {', '.join(map(str, checkpoints))}" if checkpoints else ""
-
-
-def _arrow(info: ModelInfo) -> str:
-    return f"{info.direction} ({info.input_domain} → {info.output_domain})"
-
-
-STYLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-MODEL_SUFFIXES = {".safetensors", ".pth", ".pt"}
 
 
 def installed_folder() -> Path:
@@ -106,7 +88,7 @@ def install(
 ) -> Path:
     """Keeps a copy of the model at a path under `name`, so that `--style name` finds it; returns the path of the copy.
 
-    `file` is a path as for `styles.find`. A checkpoint is converted, with the options of `pretrained.open_model`.
+    `file` is a path as for `styles.find`. A checkpoint is converted, with the options of `model_file.open_model`.
 
     Raises `UsageError` for a name that is taken (unless `overwrite`) or has more than letters, digits, `-`, `_`, `.`;
     `ModelError` for a model that cannot be used, `OutputError` if it cannot be kept.
@@ -119,16 +101,15 @@ def install(
     if target.exists() and not overwrite:
         raise UsageError(f"a style {name!r} is installed already ({target}); --overwrite replaces it")
     source = model_at(Path(file), direction)
-    from i2i.models import model_file, pretrained
+    from i2i.models import model_file
 
-    network, info = pretrained.open_model(source, direction=direction, dropout=dropout, statistics=statistics)
+    network, info = model_file.open_model(source, direction=direction, dropout=dropout, statistics=statistics)
     make_folders(target.parent)
     model_file.save(target, network, info, replace=overwrite)
     return target
 
 
 Source = Literal["run", "installed", "bundled", "catalogue"]
-BUNDLED = Path(__file__).parent.parent / "styles"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,7 +139,7 @@ class Style:
 def find(
     style: str | Path, direction: str | None = None, *, download: bool = False, progress: Progress | None = None
 ) -> Path:
-    """Returns the path of the model that `style` names, for `pretrained.open_model`.
+    """Returns the path of the model that `style` names, for `model_file.open_model`.
 
     `style` is `hub:owner/name` (or `hub:owner/name@revision`), or the name of a style: installed, bundled,
     published (`catalogue`), in this order; or a path: a run folder, a folder with `config.json` and
@@ -174,10 +155,8 @@ def find(
         raise UsageError(f"direction {direction!r}: expected {' or '.join(DIRECTIONS)}")
     if isinstance(style, str):
         if style.startswith("hub:"):
-            from i2i.models import hub
-
             repository, _, revision = style.removeprefix("hub:").partition("@")
-            return hub.fetch(repository, revision or None)
+            return published.from_hub(repository, revision or None)
         try:
             named = _named(style, direction, download, progress)
         except UsageError as error:
@@ -191,14 +170,6 @@ def find(
     return model_at(path_of(style), direction)
 
 
-def _is_file(path: Path) -> bool:
-    """Returns whether a file is there; False in a folder that may not be read."""
-    try:
-        return path.is_file()
-    except OSError:
-        return False
-
-
 def is_name(style: str) -> bool:
     """Returns whether this may be the name of a style, and not only a path."""
     return bool(STYLE_NAME.fullmatch(style)) and Path(style).suffix not in MODEL_SUFFIXES
@@ -207,7 +178,7 @@ def is_name(style: str) -> bool:
 def _named(style: str, direction: str | None, download: bool, progress: Progress | None) -> Path | None:
     if STYLE_NAME.fullmatch(style):
         for folder in (installed_folder(), BUNDLED):
-            if _is_file(path := folder / f"{style}.safetensors"):
+            if is_file(path := folder / f"{style}.safetensors"):
                 return path
     elif exists(Path(style)):
         return None
@@ -215,8 +186,7 @@ def _named(style: str, direction: str | None, download: bool, progress: Progress
     if entry is None:
         return None
     if direction not in (None, entry.direction):
-        arrow = f"{entry.direction} ({entry.input_domain} → {entry.output_domain})"
-        raise UsageError(f"style {style!r} translates {arrow}, not {direction}; leave the direction out")
+        raise UsageError(f"style {style!r} translates {entry.arrow}, not {direction}; leave the direction out")
     return published.obtain(entry, fetch=download, progress=progress)
 
 
@@ -235,16 +205,14 @@ def list_styles(runs: Sequence[str | Path] | None = None) -> list[Style]:
     This function reads only the headers of model files, and does not use the internet.
     """
     folders = sorted(Path("runs").glob("*")) if runs is None else [Path(run) for run in runs]
-    files = [(_as_style(folder), folder / f"{name}.safetensors") for folder in folders for name in DIRECTIONS]
-    found = [style_at(name, "run", file) for name, file in files if _is_file(file)]
+    files = [(folder, folder / f"{name}.safetensors") for folder in folders for name in DIRECTIONS]
+    # `find` takes the name of a run for a path, and not for that of a style
+    found = [
+        style_at(str(run) if len(run.parts) > 1 else f"./{run}", "run", file) for run, file in files if is_file(file)
+    ]
     found += [style_at(name, "installed", file) for name, file in model_files(installed_folder()).items()]
     found += [style_at(name, "bundled", file) for name, file in model_files(BUNDLED).items()]
     return found + [_published(entry) for entry in published.ENTRIES]
-
-
-def _as_style(path: Path) -> str:
-    """Returns `path` as a text that `find` takes for a path."""
-    return str(path) if len(path.parts) > 1 else f"./{path}"
 
 
 def style_at(name: str, source: Source, file: Path) -> Style:
@@ -268,17 +236,15 @@ def style_at(name: str, source: Source, file: Path) -> Style:
 
 
 def _published(entry: published.Entry) -> Style:
-    path = published.model_path(entry)
-    here = _is_file(path)
+    path = entry.model if is_file(entry.model) else None
     return Style(
         name=entry.style,
         source="catalogue",
         direction=entry.direction,
         input_domain=entry.input_domain,
         output_domain=entry.output_domain,
-        size=path.stat().st_size if here else entry.size,
-        licence=entry.licence,
-        path=path if here else None,
+        size=entry.size if path is None else path.stat().st_size,
+        path=path,
         url=entry.url,
         paper=entry.paper,
     )
@@ -292,16 +258,16 @@ def table(styles: Sequence[Style], cards: bool = False) -> str:
         "bundled": f"bundled, in {BUNDLED}",
         "catalogue": "published by the authors; --download fetches what is (not here) when it is used",
     }
-    rows = [_row(style) for style in styles]
+    rows = [[printable(text) for text in _row(style)] for style in styles]
     widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
     lines = []
     for source, title in titles.items():
         group = [(style, row) for style, row in zip(styles, rows, strict=True) if style.source == source]
-        if group:
-            lines.append(printable(title))
-            for style, row in group:
-                lines += [_line(row, widths), *(_card(style) if cards else ())]
-            lines.append("")
+        lines += [printable(title)] if group else []
+        for style, row in group:
+            lines.append("  " + "  ".join(map(str.ljust, row, widths)).rstrip())
+            lines += [f"      {printable(fact)}" for fact in (_card(style) if cards else ())]
+        lines += [""] if group else []
     lines.append("--style also takes a run folder, a model file, a checkpoint, and hub:owner/name")
     return "\n".join(lines)
 
@@ -314,25 +280,13 @@ def as_json(styles: Sequence[Style]) -> str:
 
 def _row(style: Style) -> list[str]:
     if style.problem:
-        row = [style.name, "", f"cannot be used: {style.problem}", "", ""]
-    else:
-        arrow = f"{style.input_domain} → {style.output_domain}"
-        row = [style.name, style.direction, arrow, _size(style), style.licence or "not stated"]
-    return [printable(text) for text in row]
+        return [style.name, "", f"cannot be used: {style.problem}", "", ""]
+    size = "" if style.size is None else f"{style.size / 1e6:.1f} MB"
+    size = size if style.path else f"({size or 'not here'})"
+    arrow = f"{style.input_domain} → {style.output_domain}"
+    return [style.name, style.direction, arrow, size, style.licence or "not stated"]
 
 
 def _card(style: Style) -> list[str]:
-    facts = list(style.card)
-    facts += [f"paper: {style.paper}"] if style.paper else []
-    facts += [f"from: {style.url}"] if style.url else []
-    facts += [f"file: {style.path}"] if style.path else []
-    return ["      " + printable(fact) for fact in facts]
-
-
-def _size(style: Style) -> str:
-    number = "" if style.size is None else f"{style.size / 1e6:.1f} MB"
-    return number if style.path else f"({number or 'not here'})"
-
-
-def _line(row: list[str], widths: list[int]) -> str:
-    return "  " + "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()
+    facts = {"paper": style.paper, "from": style.url, "file": style.path}
+    return [*style.card, *(f"{name}: {fact}" for name, fact in facts.items() if fact)]

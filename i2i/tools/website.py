@@ -181,7 +181,7 @@ def site_files(models: Mapping[str, tuple["nn.Module", ModelInfo]], runtime: Web
 def _style(name: str, network: "nn.Module", info: ModelInfo, files: dict[str, bytes]) -> dict[str, Any]:
     """A style as the page has it: its network's `file` and what that takes. Adds that file, and its example."""
     from i2i.images import encode, read
-    from i2i.inference.export import checked_onnx
+    from i2i.inference.torch_runtime import checked_onnx
     from i2i.inference.translator import Translator
 
     config = info.network_config()

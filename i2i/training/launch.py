@@ -21,7 +21,7 @@ from i2i.data.pair import Datasets
 from i2i.errors import ModelError, UsageError
 from i2i.machine import place
 from i2i.models import junyanz, styles
-from i2i.models.pretrained import is_checkpoint, open_model
+from i2i.models.model_file import is_checkpoint, open_model
 from i2i.networks import NetworkConfig, OwnConfig, config_of
 from i2i.networks.blocks import BlurDownsample
 from i2i.training.estimate import resolve_batch_size

@@ -22,7 +22,7 @@ from i2i.errors import I2IError, ModelError, UsageError
 from i2i.evaluation.metrics import l1
 from i2i.losses.content import feature_distance
 from i2i.models.info import read_info
-from i2i.models.pretrained import open_model, weights_sha256
+from i2i.models.model_file import open_model, weights_sha256
 from i2i.networks import create_generator, generator_config
 from i2i.networks.blocks import BlurDownsample, SmoothUpsample, for_translation, init_weights
 from i2i.networks.resnet import ResnetConfig

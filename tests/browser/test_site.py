@@ -18,9 +18,9 @@ from web_sites import style
 
 import i2i
 from i2i.images import Picture, Pixels, read, write
-from i2i.inference import export
+from i2i.inference import torch_runtime
 from i2i.inference.translator import Translator
-from i2i.models import model_file, pretrained, styles
+from i2i.models import model_file, styles
 from i2i.tools import website
 
 MISSING = missing("onnxruntime-web")
@@ -84,7 +84,7 @@ def models() -> dict[str, Any]:
         "other": other,
         "sculptor": painting(other),
         "grey": style(2, in_channels=1, out_channels=1),
-        "monet-lite": pretrained.open_model(styles.find("monet-lite")),
+        "monet-lite": model_file.open_model(styles.find("monet-lite")),
     }
 
 
@@ -94,7 +94,7 @@ def painting(model: Any) -> Any:
     return network, replace(info, paint_size=48)
 
 
-exported = cache(export.onnx_bytes)
+exported = cache(torch_runtime.onnx_bytes)
 """Export takes seconds, and a network of several styles is the same file but for its metadata."""
 
 
@@ -102,7 +102,9 @@ def write_page(folder: Path, models: dict[str, Any]) -> Path:
     """A page with a small picture as its example."""
     with (
         mock.patch.object(website, "_PHOTO", picture(folder.with_name("example.jpg"), 90, 160)),
-        mock.patch.object(export, "onnx_bytes", lambda network, channels, side, _: exported(network, channels, side)),
+        mock.patch.object(
+            torch_runtime, "onnx_bytes", lambda network, channels, side, _: exported(network, channels, side)
+        ),
     ):
         website.write_site(folder, models, website.read_runtime(HERE))
     return folder

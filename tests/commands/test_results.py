@@ -14,7 +14,7 @@ from i2i.errors import ModelError, UsageError
 from i2i.images import palettes
 from i2i.models import junyanz, model_file, published
 from i2i.models.info import Training, describe, read_info
-from i2i.models.pretrained import open_model
+from i2i.models.model_file import open_model
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 

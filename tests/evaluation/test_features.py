@@ -174,7 +174,7 @@ def test_files_that_are_no_backbone(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     path = tmp_path / "weights.pth"
     for content, reason in (
         ({"features.0.weight": torch.zeros(5, 3, 3, 3)}, "not the weights of a backbone"),
-        ({"features.0.weight": torch.zeros(64, 3, 11, 11)}, "features.0.bias is missing; expected torchvision"),
+        ({"features.0.weight": torch.zeros(64, 3, 11, 11)}, "features.0.bias is missing; .*expected torchvision"),
     ):
         torch.save(content, path)
         with pytest.raises(ModelError, match=reason):

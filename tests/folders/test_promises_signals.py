@@ -85,15 +85,15 @@ class _Early:
         self.number = number
 
     def __call__(self) -> None:
-        from i2i.models import pretrained
+        from i2i.models import model_file
 
-        load = pretrained.open_model
+        load = model_file.open_model
 
         def interrupted(*arguments: Any, **options: Any) -> Any:
             os.kill(os.getpid(), self.number)
             return load(*arguments, **options)
 
-        pretrained.open_model = interrupted
+        model_file.open_model = interrupted
 
 
 @pytest.mark.promise("R40")
@@ -113,7 +113,7 @@ class _SlowFetch:
         self.mark = mark
 
     def __call__(self) -> None:
-        from i2i.models import pretrained
+        from i2i.models import model_file
 
         def slow(*_: Any, **options: Any) -> Any:
             self.mark.touch()
@@ -121,7 +121,7 @@ class _SlowFetch:
                 time.sleep(0.1)
             raise AssertionError("not stopped")
 
-        pretrained.open_model = slow
+        model_file.open_model = slow
 
 
 @pytest.mark.promise("R40")

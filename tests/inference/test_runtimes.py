@@ -662,18 +662,18 @@ def test_openvino_takes_threads(tmp_path: Path) -> None:
 def test_an_onnx_file_is_checked_and_says_what_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnx
 
-    from i2i.inference import export
+    from i2i.inference import torch_runtime
 
     info = describe(PLAIN, direction="a2b")
-    export.save_onnx(tmp_path / "a.onnx", _network(PLAIN), info)
+    torch_runtime.save_onnx(tmp_path / "a.onnx", _network(PLAIN), info)
     model = onnx.load(tmp_path / "a.onnx")
     assert '"network": "resnet"' in {entry.key: entry.value for entry in model.metadata_props}["i2i"]
     assert [d.dim_value for d in model.graph.input[0].type.tensor_type.shape.dim] == [0, 3, 0, 0]
-    monkeypatch.setattr(export, "TOLERANCE", 0.0)
+    monkeypatch.setattr(torch_runtime, "TOLERANCE", 0.0)
     with pytest.raises(UsageError, match="from torch's result"):
-        export.save_onnx(tmp_path / "b.onnx", _network(PLAIN), info)
+        torch_runtime.save_onnx(tmp_path / "b.onnx", _network(PLAIN), info)
     with pytest.raises(UsageError, match="noise of dropout"):
-        export.save_onnx(tmp_path / "b.onnx", _network(NOISY), describe(NOISY, direction="a2b", dropout=True))
+        torch_runtime.save_onnx(tmp_path / "b.onnx", _network(NOISY), describe(NOISY, direction="a2b", dropout=True))
     assert not (tmp_path / "b.onnx").exists()
 
 

@@ -24,7 +24,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.errors import ModelError
 from i2i.models import model_file, state_dicts
 from i2i.models.junyanz import listing
-from i2i.models.pretrained import open_model
+from i2i.models.model_file import open_model
 from i2i.networks.resnet import ResnetConfig
 from i2i.training.launch import initialise
 from i2i.training.state_store import StateStore

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 
 from i2i.errors import ModelError
 from i2i.models import junyanz, metadata, pickles, state_dicts
-from i2i.models.pretrained import open_model
+from i2i.models.model_file import open_model
 from i2i.networks.patchgan import PatchGANConfig, PixelGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig

@@ -16,7 +16,7 @@ from pickles import Calls
 from safetensors.torch import save_file
 
 from i2i.errors import ModelError, UsageError
-from i2i.models import junyanz, model_file, pretrained, published, styles
+from i2i.models import junyanz, model_file, published, styles
 from i2i.models.info import describe, read_info, to_json
 from i2i.networks.resnet import ResnetConfig
 
@@ -74,7 +74,7 @@ def test_paths(tmp_path: Path) -> None:
     checkpoint = write_checkpoint(tmp_path / "latest_net_G.pth")
     assert styles.find(str(checkpoint), "b2a") == checkpoint
     for path in (file, tmp_path / "folder", checkpoint):
-        pretrained.open_model(path)
+        model_file.open_model(path)
 
 
 def test_a_run_with_two_directions_says_which_is_which(tmp_path: Path) -> None:
@@ -229,7 +229,7 @@ def test_the_list(tmp_path: Path) -> None:
     (tmp_path / "home" / "styles" / "broken.safetensors").write_bytes(b"\xff" * 100)
     bundled(tmp_path, "monet")
     entry = published.ENTRIES[0]
-    write(published.model_path(entry), "b2a")
+    write(entry.model, "b2a")
     found = styles.list_styles()
     rows = [(s.name, s.source, s.direction, bool(s.problem)) for s in found[:5]]
     assert rows == [

@@ -15,7 +15,7 @@ from web_sites import runtime_folder, style
 from i2i.commands import results as command
 from i2i.errors import OutputError, UsageError
 from i2i.images import palettes
-from i2i.inference.export import half_where_exact, rounded
+from i2i.inference.torch_runtime import half_where_exact, rounded
 from i2i.models import model_file
 from i2i.models.info import ModelInfo, describe
 from i2i.networks.dcgan import DCGANConfig

@@ -15,7 +15,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.device import choose_device
 from i2i.errors import ModelError, UsageError
 from i2i.models import styles
-from i2i.models.pretrained import open_model
+from i2i.models.model_file import open_model
 from i2i.training.launch import check_deterministic, initialise
 from i2i.training.step import ProcessGroup
 
