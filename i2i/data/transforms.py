@@ -153,10 +153,10 @@ def _resizer(size: _Size, target: _Size, labels: bool) -> Callable[[Pixels], Pix
     smaller = min(size[0], target[0]), min(size[1], target[1])
     by_size = [(smaller, cv2.INTER_AREA), (target, cv2.INTER_CUBIC)]
     steps: list[Any] = []
-    for goal, interpolation in [(target, cv2.INTER_NEAREST_EXACT)] if labels else by_size:
-        if goal != size:
-            steps.append(A.Resize(*goal, interpolation=interpolation))
-        size = goal
+    for wanted, interpolation in [(target, cv2.INTER_NEAREST_EXACT)] if labels else by_size:
+        if wanted != size:
+            steps.append(A.Resize(*wanted, interpolation=interpolation))
+        size = wanted
     compose = A.Compose(steps)
     return lambda pixels: compose(image=pixels)["image"] if steps else pixels
 

@@ -1,6 +1,6 @@
 """Files that are never held whole, each to another file: films, and pictures larger than the limits.
 
-Of a film three threads read, translate and write side by side, a few frames apart. The thread that reads also finds the
+Three threads read, translate and write a film side by side, a few frames apart. The thread that reads also finds the
 motion; the one that writes blends, measures and encodes. All that one frame hands to the next is saved with each
 segment, so a film that goes on after a kill is that of an uninterrupted run. A large picture goes by bands of rows.
 """

@@ -152,7 +152,7 @@ class Server:
                 thread.join(0.2)
                 if time.monotonic() - swept > KEPT_SECONDS / 60:
                     swept = time.monotonic()
-                    sweep(self._folder, time.time() - KEPT_SECONDS, MAX_KEPT_BYTES)
+                    remove_old(self._folder, time.time() - KEPT_SECONDS, MAX_KEPT_BYTES)
         finally:
             self._studio.close()
             self._server.should_exit = True
@@ -205,7 +205,7 @@ def temporary_folder() -> Iterator[Path]:
         tempfile.tempdir = before
 
 
-def sweep(folder: Path, before: float, most: int) -> None:
+def remove_old(folder: Path, before: float, most: int) -> None:
     """Remove files in folders of `folder` that were last changed before that time, and the oldest until all take at
     most so many bytes; then the folders that are empty."""
     size = used(folder)

@@ -12,7 +12,7 @@ import pytest
 from i2i.errors import UsageError
 from i2i.tools.page import server
 from i2i.tools.page.guard import is_loopback
-from i2i.tools.page.server import sweep
+from i2i.tools.page.server import remove_old
 from i2i.tools.page.studio import used
 
 pytestmark = pytest.mark.promise("R51")
@@ -113,7 +113,7 @@ def test_old_files_go_and_empty_folders(tmp_path: Path) -> None:
     put(tmp_path / "a" / "b" / "old.png", 4, 7200)
     put(tmp_path / "a" / "new.png", 4, 0)
     put(tmp_path / ".lock", 4, 7200)
-    sweep(tmp_path, time.time() - 3600, 1 << 30)
+    remove_old(tmp_path, time.time() - 3600, 1 << 30)
     assert names(tmp_path) == [".lock", "a", "new.png"]
 
 
@@ -122,9 +122,9 @@ def test_the_oldest_go_where_all_take_too_much(tmp_path: Path) -> None:
         put(tmp_path / f"order{number}" / f"{number}.png", 100, 100 - number)
     os.link(tmp_path / "order3" / "3.png", tmp_path / "order0" / "again.png")
     assert used(tmp_path) == 400, "a file with two names is one"
-    sweep(tmp_path, time.time() - 3600, 250)
+    remove_old(tmp_path, time.time() - 3600, 250)
     assert names(tmp_path) == ["2.png", "3.png", "again.png", "order0", "order2", "order3"]
-    sweep(tmp_path, time.time() - 3600, 250)
+    remove_old(tmp_path, time.time() - 3600, 250)
     assert used(tmp_path) == 200
 
 
