@@ -19,8 +19,9 @@ from tempfile import TemporaryDirectory
 import PIL
 
 PRELOADED = (
-    "i2i.cli i2i.commands.train i2i.commands.translate kornia.metrics i2i.training.launch i2i.data.transforms "
-    "i2i.data.toy i2i.algorithms i2i.folders.batch i2i.folders.report i2i.models.styles openvino torch._dynamo"
+    "i2i.cli i2i.commands.train i2i.commands.translate kornia.metrics albumentations i2i.training.launch "
+    "i2i.data.transforms i2i.data.toy i2i.algorithms i2i.folders.batch i2i.folders.report i2i.models.styles openvino "
+    "torch._dynamo"
 )
 assert all(find_spec(name) for name in PRELOADED.split() if name.startswith("i2i")), "what is gone is not preloaded"
 CONTEXT = multiprocessing.get_context("forkserver")
