@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from i2i import __version__, signals, terminal
-from i2i.commands import ALGORITHMS, COMMANDS, Command, junyanz, loaded
+from i2i.commands import ALGORITHMS, COMMANDS, junyanz, loaded
 from i2i.commands.line import (
     Line,
     build,
@@ -21,7 +21,7 @@ from i2i.commands.line import (
     help_of_all,
     help_of_command,
     read_line,
-    take_switch,
+    take_switches,
     written_paths,
 )
 from i2i.commands.options import Option, class_of, options_of
@@ -37,6 +37,8 @@ Call = tuple[Callable[[Any], int | None], Any]
 """A function and its argument. It returns the exit code; None is 0."""
 
 _HELP = {"--help", "-h", "--help-all"}
+_SWITCHES = {*_HELP, "--print-config", "--verbose"}
+"""Every command takes these, unless it has an option of that name."""
 _verbose = False
 """Whether `--verbose` was given: errors show where they come from."""
 
@@ -69,9 +71,13 @@ def _parsed(words: list[str], program: str) -> Call:
             raise
     trained, known = algorithm if name == "train" else "", options_of(name, algorithm)
     entry = ALGORITHMS[trained] if trained else COMMANDS[name]
-    if asked := _help(program or f"i2i {name} {trained}".rstrip(), entry, known, rest):
-        return print, asked
-    print_config, line = _read(rest, known)
+    asked = take_switches(rest, _SWITCHES - {option.flag for option in known})
+    if asked & _HELP:
+        program = program or f"i2i {name} {trained}".rstrip()
+        return print, help_of_command(program, entry, known, everything="--help-all" in asked)
+    global _verbose
+    _verbose = "--verbose" in {*asked, *rest}
+    line, print_config = read_line(rest, known), "--print-config" in asked
     if algorithm:
         _check_without_torch(known, algorithm, line, is_complete=not print_config)
     function, options_class = loaded(name, algorithm)
@@ -83,22 +89,6 @@ def _parsed(words: list[str], program: str) -> Call:
 
         options = in_store(options)
     return print, to_yaml(options).rstrip()
-
-
-def _help(program: str, entry: Command, known: Sequence[Option], words: list[str]) -> str:
-    """The help that `words` ask for; empty if they do not."""
-    everything = take_switch(words, "--help-all")
-    asked = take_switch(words, "--help") or take_switch(words, "-h")
-    return help_of_command(program, entry, known, everything) if everything or asked else ""
-
-
-def _read(words: list[str], known: Sequence[Option]) -> tuple[bool, Line]:
-    """Whether `words` ask for the configuration alone, and their options."""
-    global _verbose
-    _verbose = "--verbose" in words
-    if all(option.name != "verbose" for option in known):
-        take_switch(words, "--verbose")
-    return take_switch(words, "--print-config"), read_line(words, known)
 
 
 def _named(first: str, rest: list[str]) -> tuple[str, list[str]]:

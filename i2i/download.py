@@ -58,18 +58,11 @@ def download(
     before = _identity(path)
     with files.locked(path.with_name(f"{path.name}.lock")):
         if _identity(path) not in (None, before):  # another process has just fetched it
-            found = _digest(path)
+            with _disk(path):
+                found = files.sha256(path)
             if sha256 is None or found == sha256.lower():
                 return found
         return job.run()
-
-
-def _digest(path: Path) -> str:
-    """The SHA-256 of a file. Raises `OutputError` if it cannot be read."""
-    try:
-        return files.sha256(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be read: {error.strerror}") from error
 
 
 @dataclass(frozen=True)
@@ -211,7 +204,8 @@ class _Download:
 
     def _finish(self, part: Path) -> str:
         """Give the part its name. Raises `DownloadError` if it has another SHA-256."""
-        found = _digest(part)
+        with _disk(self.path):
+            found = files.sha256(part)
         if self.sha256 not in (None, found):
             part.unlink()
             raise DownloadError(

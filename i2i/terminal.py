@@ -181,42 +181,39 @@ class Progress:
     """
 
     def __init__(self, bar: Any = None) -> None:
-        self._bar, self._task = bar, bar and bar.add_task("", total=None, speed="")
-        self._started = self._last = time.monotonic()
-        self._film: Path | None = None
-        self._film_task: Any = None
-        self._first, self._film_started = 0, 0.0
+        self._bar, self._said = bar, time.monotonic()
+        self._lines: dict[Path | None, tuple[Any, int, float]] = {}
+        """Of all inputs (None), and of the film at hand: its task, and the number and time at which it began."""
+        self._line(None, 0)
 
     def __call__(self, number: int, total: int, last: Path) -> None:
-        if self._bar is not None and self._film == last:
-            self._bar.remove_task(self._film_task)
-        if self._bar is None or self._film == last:
-            self._film = None
-        speed = number / max(time.monotonic() - self._started, 1e-9)
-        if self._bar is not None:
-            self._bar.update(self._task, completed=number, total=total, speed=f"{speed:.1f} images/s")
-        elif self._is_time():
-            say_plain(f"{number}/{total}, {speed:.1f} images/s, {(total - number) / speed:.0f} s left")
+        if (line := self._lines.pop(last, None)) and self._bar is not None:
+            self._bar.remove_task(line[0])
+        self._show(None, number, total, "images")
 
     def frames(self, done: int, total: int, film: Path) -> None:
         """As a call, for the frames of a film; `total` is 0 if it is not known."""
-        if self._film is None:  # which may go on in its middle
-            self._film, self._first, self._film_started = film, done, time.monotonic()
-            self._film_task = self._bar and self._bar.add_task(printable(film.name), total=None, speed="")
-        speed = (done - self._first) / max(time.monotonic() - self._film_started, 1e-9)
-        if self._bar is not None:
-            most, shown = max(total, done) if total else None, f"{speed:.1f} frames/s"
-            self._bar.update(self._film_task, completed=done, total=most, speed=shown)
-        elif self._is_time():
-            left = f", {max(0, total - done) / speed:.0f} s left" if total and speed else ""
-            say_plain(f"{film.name}: {done}{f'/{total}' if total else ''} frames, {speed:.1f} frames/s{left}")
+        self._show(film, done, total, "frames")
 
-    def _is_time(self) -> bool:
+    def _line(self, film: Path | None, done: int) -> tuple[Any, int, float]:
+        if film not in self._lines:  # a film may go on in its middle
+            name = "" if film is None else printable(film.name)
+            task = self._bar and self._bar.add_task(name, total=None, speed="")
+            self._lines[film] = task, done, time.monotonic()
+        return self._lines[film]
+
+    def _show(self, film: Path | None, done: int, total: int, what: str) -> None:
+        task, first, began = self._line(film, done)
         now = time.monotonic()
-        if now - self._last < PLAIN_SECONDS:
-            return False
-        self._last = now
-        return True
+        speed = (done - first) / max(now - began, 1e-9)
+        if self._bar is not None:
+            most = max(total, done) if total else None
+            self._bar.update(task, completed=done, total=most, speed=f"{speed:.1f} {what}/s")
+        elif now - self._said >= PLAIN_SECONDS:
+            self._said = now
+            name, unit = ("", "") if film is None else (f"{film.name}: ", " frames")
+            left = f", {max(0, total - done) / speed:.0f} s left" if total and speed else ""
+            say_plain(f"{name}{done}{f'/{total}' if total else ''}{unit}, {speed:.1f} {what}/s{left}")
 
 
 def fetching() -> Callable[[int, int | None], None]:

@@ -1,9 +1,4 @@
-"""Get, check and shape data sets.
-
-i2i prepare-dataset list
-i2i prepare-dataset download horse2zebra
-i2i prepare-dataset check datasets/horse2zebra --full
-"""
+"""`prepare-dataset`: get, check and shape data sets."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields

@@ -1,9 +1,4 @@
-"""Try an installation: `doctor` looks at all parts of it, `demo` lets it work for a few minutes, without a download.
-
-i2i doctor
-i2i doctor --json
-i2i demo    (or: make demo)
-"""
+"""`doctor` looks at all parts of an installation, `demo` lets it work for a few minutes, without a download."""
 
 import json
 import os

@@ -11,7 +11,7 @@ import re
 import shutil
 import textwrap
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -85,12 +85,11 @@ def written_paths(options: "DataclassInstance") -> list[Path]:
     return [value for value in values if isinstance(value, Path)]
 
 
-def take_switch(words: list[str], name: str) -> bool:
-    """Whether the switch `name` is among `words`; removes it there."""
-    spellings = {name, name.replace("-", "_").replace("__", "--", 1)}
+def take_switches(words: list[str], names: Set[str]) -> Set[str]:
+    """Those of the switches `names` that are among `words`; removes them there."""
     before, after = _before_and_after(words)
-    words[:] = [word for word in before if word not in spellings] + (["--", *after] if after else [])
-    return any(word in spellings for word in before)
+    words[:] = [word for word in before if word.replace("_", "-") not in names] + (["--", *after] if after else [])
+    return names & {word.replace("_", "-") for word in before}
 
 
 def _check_known(words: Sequence[str], named: Mapping[str, Option]) -> None:
@@ -253,11 +252,9 @@ def help_of_all() -> str:
     """`i2i --help`: a line for each command."""
     lines = ["usage: i2i COMMAND [options]", ""]
     lines += [f"  {name:<17}{command.summary}" for name, command in COMMANDS.items()]
+    more = "i2i COMMAND --help shows the options of a command, i2i --version the version."
     example = f"i2i train {COMMANDS['train'].examples[0]}"
-    return "\n".join([*lines, "", f"  {example}", "  i2i translate --style monet photos/ -o out/", "", _MORE])
-
-
-_MORE = "i2i COMMAND --help shows the options of a command, i2i --version the version."
+    return "\n".join([*lines, "", f"  {example}", "  i2i translate --style monet photos/ -o out/", "", more])
 
 
 def help_of_algorithms(command: str) -> str:

@@ -1,18 +1,5 @@
 """Commands on trained networks: `evaluate`, `report`, `compare`, `export`, `sample` and `augment`.
 
-i2i evaluate runs/facades
-i2i evaluate monet datasets/monet2photo --direction b2a
-i2i evaluate out/ expected/ --report evaluation.json
-i2i report runs/facades
-i2i compare photos/ painted/ -o sheet.png
-i2i compare photos/ monet/ vangogh/ -o page.html
-i2i export runs/monet --direction a2b -o latest_net_G_A.pth
-i2i export latest_net_G.pth -o monet.safetensors --output-domain monet --licence BSD-2-Clause
-i2i export monet vangogh --web site/
-i2i sample --style runs/gan_monet --count 64 -o out/ --grid grid.png
-i2i sample --style runs/gan_monet --count 5 --walk 12 --grid walk.png
-i2i augment --style runs/monet data/ -o augmented/
-
 A mistake in their options is answered before torch is imported.
 """
 

@@ -1,8 +1,4 @@
-"""Show a page in the browser that translates pictures.
-
-i2i serve
-i2i serve monet runs/mine --port 8000
-"""
+"""`serve`: a page in the browser that translates pictures."""
 
 import secrets
 import webbrowser

@@ -1,9 +1,5 @@
 """Train a network, or plan to: `i2i train ALGORITHM`, `scripts/train_ALGORITHM.py`, `i2i plan ALGORITHM`.
 
-i2i plan cyclegan --data datasets/monet2photo
-i2i plan pix2pix --config configs/pix2pix_facades.yaml --memory-limit 4GB
-i2i plan cyclegan --data toy --memory-limit 900MB --json
-
 The options of a training are those of its algorithm and `RunOptions`; `--run` is `runs/ALGORITHM` by default. A plan is
 the cost of a training on this machine, before it starts: hours, memory, disk; and options that take less memory. It
 takes the options of the training, and trains a few steps in a process of their own; no run folder is made.

@@ -1,9 +1,6 @@
-"""Translate pictures, films and folders of them with a trained generator.
+"""`translate`: pictures, films and folders of them through a trained generator, in one process or in several:
 
-i2i translate --style runs/monet photos/ -o out/
-i2i translate --style monet clip.mp4 -o painted.mp4 --smooth 0.5
 torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o out/
-i2i translate --style monet photos/ -o out/ --cluster ray
 """
 
 import sys
@@ -107,19 +104,11 @@ def _wait_for_others(processes: int) -> None:
 
 
 def _check_report(report: Path | None, out: Path | None) -> None:
-    if report is None:
+    """Raises `OutputError` for a report in a folder that is not there, and will not be made with the output."""
+    if report is None or isinstance(report, StorePath):
         return
-    from i2i.folders.report import ReportFile
-
-    ReportFile(report)
-    if isinstance(report, StorePath):
-        from i2i.folders.stores import check_writable
-
-        check_writable(report)
-        return
-    out = None if isinstance(out, StorePath) else out
-    folder, out = report.parent.absolute(), (out or Path()).absolute()
-    if not (folder.is_dir() or folder.is_relative_to(out) or out.is_relative_to(folder)):  # else made with the output
+    folder, above = report.parent.absolute(), (Path() if out is None or isinstance(out, StorePath) else out).absolute()
+    if not (folder.is_dir() or folder.is_relative_to(above) or above.is_relative_to(folder)):
         raise OutputError(f"{report}: cannot be written: no such folder")
 
 
@@ -146,6 +135,7 @@ def _plan(options: TranslateCommand, chosen: FolderOptions) -> None:
     from i2i.inference.options import parse_mix
     from i2i.models import styles
 
+    file = ReportFile(options.report)
     if options.style or options.mix:
         chosen.check_style(options.style)
     work = plan(options.inputs, options.out, chosen)
@@ -153,7 +143,6 @@ def _plan(options: TranslateCommand, chosen: FolderOptions) -> None:
         if style and not style.startswith("hub:"):  # that would fetch it
             styles.find(style, options.direction)
     report = Report(records_of(work, {}), notices=work.notices)
-    file = ReportFile(options.report)
     file.begin(work)
     file.end(report)
     if options.json:

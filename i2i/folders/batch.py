@@ -83,9 +83,9 @@ def translate_folder(
     options["mix"] = mix if isinstance(mix, str) else mix_as_text(parse_mix(mix))
     chosen = from_mapping(FolderOptions, options)
     chosen.check_style(style)
+    file = ReportFile(None if report is None else place_of(report))
     todo = plan(inputs, out, chosen)
     sizes = _sizes(todo, chosen)
-    file = ReportFile(None if report is None else place_of(report))
     if chosen.cluster and executor is not None:
         raise UsageError(f"cluster = {chosen.cluster!r} and an executor contradict each other")
     records: dict[Job, Record] = {}

@@ -8,6 +8,7 @@ import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -274,7 +275,7 @@ def _by_listing() -> Callable[[str], bool]:
     A look at each of many paths may go far; a large folder is not listed for a few. A missing one is looked for once.
     """
     asked: Counter[str] = Counter()
-    names: dict[str, set[str] | None] = {}
+    names: dict[str, set[str]] = {}
 
     def there(path: str) -> bool:
         folder, name = os.path.split(path)
@@ -282,20 +283,12 @@ def _by_listing() -> Callable[[str], bool]:
         if asked[folder] == 1 and not os.path.lexists(folder or os.curdir):
             names[folder] = set()
         elif asked[folder] == _OFTEN and folder not in names:
-            names[folder] = _names_in(folder)
-        found = names.get(folder)
+            with suppress(OSError):
+                names[folder] = set(map(_folded, os.listdir(folder or os.curdir)))  # noqa: PTH208
         # the file system may fold names, in its own way
-        return (found is None or _folded(name) in found) and os.path.lexists(path)
+        return (folder not in names or _folded(name) in names[folder]) and os.path.lexists(path)
 
     return there
-
-
-def _names_in(folder: str) -> set[str] | None:
-    try:
-        with os.scandir(folder or os.curdir) as entries:
-            return {_folded(entry.name) for entry in entries}
-    except OSError:
-        return None
 
 
 def _identity(path: str) -> tuple[int, int] | str | None:

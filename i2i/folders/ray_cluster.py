@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -122,14 +121,6 @@ def _room(resources: Mapping[str, float], gpus: float) -> int:
     return min(room, int(resources.get("GPU", 0)) * int(1 / gpus + 1e-9)) if gpus else room
 
 
-@dataclass(eq=False)
-class _Worker:
-    """An actor of Ray, and its machine."""
-
-    actor: Any
-    host: str
-
-
 class RayCluster(Cluster):
     """Actors of Ray, each of which makes one call at a time."""
 
@@ -137,10 +128,10 @@ class RayCluster(Cluster):
         super().__init__(say, sum(node.room for node in nodes))
         self._ray, self._nodes = ray, nodes
         self._new = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_actor_class()).remote
-        self._actors: list[Any] = []
-        self._free: SimpleQueue[_Worker | None] = SimpleQueue()
-        """None is for all: no worker comes any more."""
-        self._there: set[_Worker] = set()
+        self._hosts: dict[Any, str] = {}
+        """The machine of each actor, empty until it has started."""
+        self._free: SimpleQueue[Any] = SimpleQueue()
+        """Actors without a call. None is for all: no worker comes any more."""
         self._alone_since = time.monotonic()
         self._closed = ""
         """Why there are no workers any more."""
@@ -162,7 +153,7 @@ class RayCluster(Cluster):
         """Ends the workers, whatever they do."""
         self.shutdown(wait=False, cancel_futures=True)
         self._give_up("the cluster was left")
-        for actor in self._actors:
+        for actor in list(self._hosts):
             with suppress(Exception):
                 self._ray.kill(actor)
 
@@ -185,31 +176,32 @@ class RayCluster(Cluster):
 
     def _call(self, call: Callable[[], T]) -> T:
         for _ in range(TRIES):
-            worker, is_lost = self._free_worker(), False
+            actor = self._free_worker()
+            host = self._hosts[actor]
             try:
-                result: T = self._ray.get(worker.actor.call.remote(call))
+                result: T = self._ray.get(actor.call.remote(call))
                 return result
             except self._ray.exceptions.RayTaskError as error:
                 raise _cause(error) from None
             except self._ray.exceptions.RayError:
-                is_lost = True
-                self._replace(worker)
+                self._replace(actor)
+                actor = None
             finally:
-                if not is_lost:
-                    self._free.put(worker)
-        raise killer(worker.host)
+                if actor is not None:
+                    self._free.put(actor)
+        raise killer(host)
 
-    def _free_worker(self) -> _Worker:
+    def _free_worker(self) -> Any:
         """Raises `BrokenExecutor` once all are gone."""
         while True:
             try:
-                worker = self._free.get(timeout=RETURN)
+                actor = self._free.get(timeout=RETURN)
             except Empty:
-                if not self._there and time.monotonic() - self._alone_since >= RETURN:
+                if not any(list(self._hosts.values())) and time.monotonic() - self._alone_since >= RETURN:
                     self._give_up(ALL_GONE)
                 continue
-            if worker is not None:
-                return worker
+            if actor is not None:
+                return actor
             self._free.put(None)
             raise BrokenExecutor(self._closed)
 
@@ -222,28 +214,25 @@ class RayCluster(Cluster):
         if self._closed:
             return
         actor = self._new()
-        self._actors.append(actor)
+        self._hosts[actor] = ""
         actor.call.remote(socket.gethostname).future().add_done_callback(partial(self._started, actor))
 
     def _started(self, actor: Any, host: "Future[str]") -> None:
         if host.exception() is not None:  # it died as it started
-            self._actors.remove(actor)
+            del self._hosts[actor]
             threading.Timer(_POLL, self._ask_for_worker).start()
             return
-        worker = _Worker(actor, host.result())
-        self._there.add(worker)
-        self._free.put(worker)
+        self._hosts[actor] = host.result()
+        self._free.put(actor)
 
-    def _replace(self, worker: _Worker) -> None:
+    def _replace(self, actor: Any) -> None:
         """Another one for a worker that is gone."""
         if self._closed:
             return
-        self._there.remove(worker)
         self._alone_since = time.monotonic()
-        self.tell_lost(worker.host)
-        self._actors.remove(worker.actor)
+        self.tell_lost(self._hosts.pop(actor))
         with suppress(Exception):  # one that is only out of reach must not go on beside its successor
-            self._ray.kill(worker.actor)
+            self._ray.kill(actor)
         self._ask_for_worker()
 
 

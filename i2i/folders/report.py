@@ -155,6 +155,8 @@ class ReportFile:
 
     def begin(self, work: Plan) -> None:
         """Before the work. A report of lines replaces that of an earlier run. Raises `OutputError`."""
+        if isinstance(self.path, StorePath):
+            stores.check_writable(self.path)
         if self.path is None or self.path.suffix.lower() != LINES:
             return
         _write(self.path, ())

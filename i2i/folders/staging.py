@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from i2i.errors import ImageError, OutputError
 from i2i.files import remove_strays, shared_folder
@@ -33,77 +34,72 @@ _SUFFIX = re.compile(r"\.\w{1,8}", re.ASCII)
 
 class Stage:
     """Gives the files of jobs a place on this machine: relative paths begin at `start`, those of a store lie in
-    `folder`, a copy for each of `most` pictures."""
+    `folder`, those of `most` jobs at once."""
 
     def __init__(self, start: str, most: int, folder: Path | None) -> None:
         self.folder, self._start, self._most = folder, start, most
         self._plans: dict[Job, Job] = {}
-        self._masks: dict[str, Future[str]] = {}
+        self._copies: dict[str, Future[Path]] = {}
         self._users: Counter[str] = Counter()
-        """How many jobs use a mask: one may serve for all pictures."""
+        """How many jobs use a copy: one mask may serve for all pictures."""
 
     def jobs(self, jobs: Sequence[Job]) -> Generator[Job]:
         """The jobs with paths of this machine, in order. Raises `InputError`, `OutputError` if a store refuses all."""
-        if self.folder is None:
-            for job in jobs:
-                yield self._noted(absolute(job, self._start), job)
-            return
+        waiting, coming, numbers, results = deque(jobs), deque[Job](), count(), count()
         threads = ThreadPoolExecutor(stores.TOGETHER, "i2i-stage")
-        waiting, coming, numbers = deque(jobs), deque[tuple[Job, Future[Job]]](), count()
         try:
             while waiting or coming:
                 while waiting and (not coming or self._has_room(waiting[0], coming)):
-                    job, number = absolute(waiting[0], self._start), next(numbers)
-                    if is_url(job.mask_text) and job.mask_text not in self._masks:
-                        what = f"its mask {printable(job.mask_text)}: "
-                        call = threads.submit(self._copied, job.mask_text, f"mask{number}", what)
-                        self._masks[job.mask_text] = call
-                    self._users[job.mask_text] += 1
-                    coming.append((waiting.popleft(), threads.submit(self._fetched, job, number)))
-                job, call = coming.popleft()
-                yield self._noted(call.result(), job)
+                    coming.append(waiting.popleft())
+                    for text in _places(coming[-1]):
+                        if not self._users[text]:
+                            self._copies[text] = threads.submit(self._copied, text, f"in{next(numbers)}")
+                        self._users[text] += 1
+                job = coming.popleft()
+                here = self._here(absolute(job, self._start), f"out{next(results)}")
+                if here is not job:
+                    self._plans[here] = job
+                yield here
         finally:
             threads.shutdown(cancel_futures=True)
 
-    def _has_room(self, job: Job, coming: Sequence[tuple[Job, Future[Job]]]) -> bool:
-        here = [*self._plans.values(), *(other for other, _ in coming)]
+    def _has_room(self, job: Job, coming: Sequence[Job]) -> bool:
+        here = (*self._plans.values(), *coming)
         is_alone = job.film or any(other.film for other in here)
-        fetching = sum(not call.done() for _, call in coming)
-        if is_alone or len(here) >= self._most or fetching >= stores.TOGETHER or self.folder is None:
+        fetching = sum(not copy.done() for copy in self._copies.values())
+        if self.folder is None or is_alone or len(here) >= self._most or fetching >= stores.TOGETHER:
             return False
         return sum(path.stat().st_size for path in self.folder.glob("in*")) < BYTES
 
-    def _noted(self, here: Job, job: Job) -> Job:
-        if here is not job:
-            self._plans[here] = job
-        return here
-
-    def _fetched(self, job: Job, number: int) -> Job:
-        """The job with copies in place of the files of a store, and a place for its result."""
-        source, mask, target, refused = job.source_text, job.mask_text, job.target_text, job.refused
+    def _copied(self, place: str, name: str) -> Path:
+        path, there = self._path(place, name), as_path(place)
+        assert isinstance(there, StorePath)
         try:
-            if is_url(source) and not refused:
-                source = self._copied(source, f"in{number}")
-            if is_url(mask):
-                mask = self._masks[mask].result()
-        except ImageError as error:
-            refused = refused or str(error)
-        if is_url(target):
-            target = self._path(target, f"out{number}")
-        return replace(job, source_text=source, target_text=target, mask_text=mask, refused=refused)
-
-    def _copied(self, place: str, name: str, what: str = "") -> str:
-        path = self._path(place, name)
-        try:
-            stores.fetch(as_path(place), Path(path))
-        except ImageError as error:
-            raise ImageError(f"{what}{error}") from None
+            stores.fetch(there, path)
+        except ImageError:
+            path.unlink(missing_ok=True)
+            raise
         return path
 
-    def _path(self, place: str, name: str) -> str:
+    def _path(self, place: str, name: str) -> Path:
         """A path here for a file of a store, with its suffix unless that is odd."""
         suffix = as_path(place).suffix
-        return f"{self.folder}/{name}{suffix if _SUFFIX.fullmatch(suffix) else ''}"
+        return Path(f"{self.folder}/{name}{suffix if _SUFFIX.fullmatch(suffix) else ''}")
+
+    def _here(self, job: Job, result: str) -> Job:
+        """The job with copies in place of the files of a store, and a place for its result."""
+        if self.folder is None:
+            return job
+        texts: dict[str, Any] = {"refused": job.refused}
+        for name, what in (("source_text", ""), ("mask_text", f"its mask {printable(job.mask_text)}: ")):
+            try:
+                if copy := self._copies.get(getattr(job, name)):
+                    texts[name] = str(copy.result())
+            except ImageError as error:
+                texts["refused"] = texts["refused"] or f"{what}{error}"
+        if is_url(job.target_text):
+            texts["target_text"] = str(self._path(job.target_text, result))
+        return replace(job, **texts)
 
     def writers(self, workers: int) -> int:
         """How many results are written at once: a store takes its time."""
@@ -122,15 +118,20 @@ class Stage:
     def done(self, here: Job) -> Job:
         """The job as it was given, once all is done with its files here; copies are removed."""
         job = self._plans.pop(here, here)
-        if self.folder is not None:
-            mask = absolute(job, self._start).mask_text
-            self._users[mask] -= 1
-            if is_last := not self._users[mask]:
-                self._masks.pop(mask, None)
-            paths = here.source_text, here.target_text, here.mask_text if is_last else ""
-            for path in (path for path in map(Path, paths) if path.parent == self.folder):
-                path.unlink(missing_ok=True)
+        for text in _places(job):
+            self._users[text] -= 1
+            if not self._users[text]:
+                del self._users[text]
+                if not (copy := self._copies.pop(text)).exception():
+                    copy.result().unlink(missing_ok=True)
+        if is_url(job.target_text):
+            here.target.unlink(missing_ok=True)
         return job
+
+
+def _places(job: Job) -> list[str]:
+    """The files that are to be fetched from a store."""
+    return [text for text in (job.source_text, job.mask_text) if is_url(text) and not job.refused]
 
 
 def absolute(job: Job, start: str) -> Job:

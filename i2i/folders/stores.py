@@ -61,8 +61,7 @@ def files(place: StorePath, *, recursive: bool = True, kind: type[I2IError] = In
     """
     if len(place.parts) < 2:
         raise UsageError(f"{place}: names no bucket; expected {place}bucket/folder")
-    system, root = _opened(place)
-    with _explained(place, kind):
+    with _access(place, kind) as (system, root):
         found = system.find(root, detail=True, **({} if recursive else {"maxdepth": 1}))
     # programs that show folders make empty files whose names end in a slash
     entries = {name: e for name, e in found.items() if e["type"] == "file" and not name.endswith("/")}
@@ -93,8 +92,7 @@ def is_hidden(name: str) -> bool:
 def fetch(place: StorePath, path: Path) -> None:
     """Copies one file of a store to a path. Raises `ImageError` if that file cannot be had, `InputError` if none can,
     and `OutputError` if there is no room for it."""
-    system, name = _opened(place)
-    with _explained(place, InputError, of_one=True):
+    with _access(place, InputError, of_one=True) as (system, name):
         system.get_file(name, str(path))
 
 
@@ -104,9 +102,8 @@ def put(path: Path, place: StorePath, *, replace: bool) -> None:
     Without `replace`, raises `ExistsError` where a file of other bytes has come to that place. Raises `ImageError` if
     the store refuses that file, `OutputError` if it takes none.
     """
-    system, name = _opened(place)
     at_once = {"chunksize": _PIECE} if place.scheme in ("s3", "s3a") else {}
-    with _explained(place, OutputError, of_one=True):
+    with _access(place, OutputError, of_one=True) as (system, name):
         try:
             system.put_file(str(path), name, mode="overwrite" if replace else "create", **at_once)
         except FileExistsError:
@@ -121,31 +118,27 @@ def get_bytes(
     place: StorePath, kind: type[I2IError] = InputError, *, most: int | None = None, of_one: bool = False
 ) -> bytes:
     """The content of a small file of a store, or its first bytes. An error is of that `kind`, or `of_one` file."""
-    system, name = _opened(place)
     first = {} if most is None else {"start": 0, "end": most}
-    with _explained(place, kind, of_one=of_one):
+    with _access(place, kind, of_one=of_one) as (system, name):
         content: bytes = system.cat_file(name, **first)
         return content
 
 
 def put_bytes(data: bytes, place: StorePath) -> None:
     """Writes a file of a store, and replaces the one that is there. Raises `OutputError`."""
-    system, name = _opened(place)
-    with _explained(place, OutputError):
+    with _access(place, OutputError) as (system, name):
         system.pipe_file(name, data)
 
 
 def remove(place: StorePath) -> None:
     """Removes a file of a store. Raises `OutputError`."""
-    system, name = _opened(place)
-    with _explained(place, OutputError):
+    with _access(place, OutputError) as (system, name):
         system.rm_file(name)
 
 
 def check_writable(place: StorePath) -> None:
     """Raises `OutputError` unless a file can be stored at that place. An upload is begun there and given up."""
-    system, name = _opened(place)
-    with _explained(place, OutputError):
+    with _access(place, OutputError) as (system, name):
         if not system.async_impl:  # other libraries than those of the great stores store at once
             return
         file = system.open(name, "wb", autocommit=False)
@@ -181,15 +174,17 @@ def _system(scheme: str, process: int) -> Any:
         ) from None
     if not hasattr(kind, "put_file") or scheme in ("http", "https", "data"):
         raise UsageError(f"{scheme}://: is no store; download the pictures, and give their folder")
-    with _explained(StorePath(f"{scheme}:"), InputError):
-        return kind(use_listings_cache=False, skip_instance_cache=True)
+    return kind(use_listings_cache=False, skip_instance_cache=True)
 
 
 @contextmanager
-def _explained(place: StorePath, kind: type[I2IError], *, of_one: bool = False) -> Iterator[None]:
-    """Turns errors of fsspec and its libraries into ours: of that kind, or `of_one` file into `ImageError`."""
+def _access(place: StorePath, kind: type[I2IError], *, of_one: bool = False) -> Iterator[tuple[Any, str]]:
+    """The file system of a store, and the name in it of that place.
+
+    Errors of fsspec and its libraries become ours: of that kind, or `of_one` file `ImageError`.
+    """
     try:
-        yield
+        yield _opened(place)
     except I2IError:
         raise
     except Exception as error:

@@ -170,23 +170,19 @@ def check_worker(work: Work) -> Resolved:
     `ModelError` for another file of the style, `OutputError` and `InputError` for files that it does not see.
     """
     try:
-        return _checked(work)
+        resolved = Resolved.of(_opened(work))
+        if work.resolved is None:
+            _Here.work = work.with_resolved(resolved)
+        elif differences := work.resolved.differences(resolved):
+            raise UsageError(
+                f"would run the model with {', '.join(differences)}, and its results would differ; choose a device, a "
+                "runtime and a precision that all workers have"
+            )
+        if _Here.seen != work:
+            _check_files(work)
+            _Here.seen = work
     except I2IError as error:
         raise type(error)(f"worker on {socket.gethostname()}: {error}") from None
-
-
-def _checked(work: Work) -> Resolved:
-    resolved = Resolved.of(_opened(work))
-    if work.resolved is None:
-        _Here.work = work.with_resolved(resolved)
-    elif differences := work.resolved.differences(resolved):
-        raise UsageError(
-            f"would run the model with {', '.join(differences)}, and its results would differ; choose a device, a "
-            "runtime and a precision that all workers have"
-        )
-    if _Here.seen != work:
-        _check_files(work)
-        _Here.seen = work
     return resolved
 
 

@@ -198,8 +198,8 @@ def test_existing_outputs(tmp_path: Path, style: Path) -> None:
 def test_a_folder_of_results_is_listed_for_many_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """For there may be a million in it."""
     listed: list[str] = []
-    names_in = plan_module._names_in
-    monkeypatch.setattr(plan_module, "_names_in", lambda folder: listed.append(folder) or names_in(folder))
+    listdir = os.listdir
+    monkeypatch.setattr(os, "listdir", lambda folder: listed.append(folder) or listdir(folder))
     source = _folder(tmp_path / "in", tuple(f"{number}.png" for number in range(100)))
     (tmp_path / "out").mkdir()
     for inputs, count in ((source / "0.png", 0), (source, 1)):
