@@ -5,7 +5,7 @@ Weights come from a file of the user. It is read without running any code in it,
 are features (N, D) in float64; numbers come with their bootstrap draws, see `metrics`, which `seed` fixes.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
@@ -33,7 +33,7 @@ from i2i.evaluation.metrics import (
 )
 from i2i.files import home, sha256
 from i2i.models import state_dicts
-from i2i.models.state_dicts import StateDict, refuse_nonfinite, refuse_other_shapes
+from i2i.models.state_dicts import StateDict, refuse_nonfinite, refuse_other_shapes, shapes_of
 from i2i.networks.projected import FeatureNetwork
 
 INCEPTION_NAME = "weights-inception-2015-12-05-6726825d.pth"
@@ -156,7 +156,7 @@ def load_inception(path: Path) -> tuple[Inception, str]:
     counters = [name for name in expected if name.endswith("num_batches_tracked")]
     with _weights_of(path, _INCEPTION) as weights:
         found = dict.fromkeys(counters, torch.zeros((), dtype=torch.int64)) | weights
-        refuse_other_shapes(_shapes(found), _shapes(expected))
+        refuse_other_shapes(shapes_of(found), shapes_of(expected))
         for name in found:
             if name.endswith("running_var") and bool((found[name] < 0).any()):
                 raise ModelError(f"{name} holds a variance below 0")
@@ -198,7 +198,7 @@ def load_lpips(path: Path, device: torch.device | str = "cpu") -> tuple[Lpips, s
         # `slice2.3.weight` of torchmetrics is `features.3.weight` of torchvision
         own = {f"features.{name.partition('.')[2]}": (name, value) for name, value in network.net.state_dict().items()}
         used = {name: weights[name].float() for name in own if name in weights}
-        refuse_other_shapes(_shapes(used), _shapes({name: value for name, (_, value) in own.items()}))
+        refuse_other_shapes(shapes_of(used), shapes_of({name: value for name, (_, value) in own.items()}))
     network.net.load_state_dict({own[name][0]: value for name, value in used.items()})
     network = network.to(device).eval()
 
@@ -232,10 +232,6 @@ def _weights_of(path: Path, expected: str) -> Iterator[StateDict]:
         yield weights
     except ModelError as error:
         raise ModelError(f"{path}: {error}; expected {expected}") from None
-
-
-def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
 
 
 NEIGHBOURS = 3  # k of precision and recall

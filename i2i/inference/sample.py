@@ -18,7 +18,8 @@ from i2i.images import Pixels
 from i2i.images.picture import split_alpha
 from i2i.inference.options import OutputFormat
 from i2i.models import styles
-from i2i.models.info import FROM_NOISE, ModelInfo
+from i2i.models.info import DIRECTIONS, FROM_NOISE, ModelInfo
+from i2i.urls import path_of
 
 if TYPE_CHECKING:
     import torch
@@ -120,7 +121,12 @@ def load_sampler(style: str | Path, device: str = "auto", *, download: bool = Fa
     from i2i.device import choose_device
     from i2i.models import model_file
 
-    path = styles.find(style, download=download)
+    try:
+        path = styles.find(style, download=download)
+    except UsageError:
+        if all(styles.exists(path_of(style) / f"{direction}.safetensors") for direction in DIRECTIONS):
+            raise UsageError(f"{style} translates in two directions, and is no GAN: use i2i translate") from None
+        raise
     network, info = model_file.open_model(path)
     try:
         return Sampler(network, info, choose_device(device))

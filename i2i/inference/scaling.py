@@ -18,8 +18,6 @@ from i2i.images import Limits, Picture, Pixels, from_planes, resize_planes, scal
 from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
 from i2i.images.picture import NODATA, Depth
 from i2i.images.units import Units, result_dtype
-
-# MOVED
 from i2i.models.info import ModelInfo
 
 Indices = np.ndarray[Any, np.dtype[np.int64]]

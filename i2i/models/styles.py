@@ -27,7 +27,7 @@ STYLE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MODEL_SUFFIXES = {".safetensors", ".pth", ".pt"}
 BUNDLED = Path(__file__).parent.parent / "styles"
 exists, is_file = os.path.exists, os.path.isfile
-"""Unlike pathlib's, they raise for no path: one with a zero byte, too long, in a folder that may not be read."""
+"""Unlike pathlib's, they never raise: a path with a zero byte, too long or in a closed folder is not there."""
 
 
 def model_at(path: Path, direction: str | None = None) -> Path:

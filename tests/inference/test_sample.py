@@ -3,6 +3,7 @@
 import math
 import os
 import re
+import shutil
 from dataclasses import replace
 from functools import partial
 from itertools import pairwise
@@ -18,7 +19,8 @@ from i2i import images
 from i2i.errors import ModelError, OutputError, UsageError
 from i2i.inference.sample import SampleOptions, Sampler, load_sampler, make_samples
 from i2i.models import model_file
-from i2i.models.info import describe
+from i2i.models.info import DIRECTIONS, describe
+from i2i.models.styles import BUNDLED
 from i2i.networks.blocks import init_weights
 from i2i.networks.dcgan import DCGANConfig, between, noise
 
@@ -157,6 +159,14 @@ def test_invalid_sampling_options_are_refused(
     assert script(*(str(model) if word == "MODEL" else word for word in words)) == code
     assert re.search(says, " ".join(capfd.readouterr().err.split()))
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file"], "nothing was made"
+
+
+def test_a_run_of_two_directions_needs_no_direction_to_be_refused(tmp_path: Path, capfd: Any) -> None:
+    for direction in DIRECTIONS:
+        shutil.copy(BUNDLED / "monet-lite.safetensors", tmp_path / f"{direction}.safetensors")
+    assert script("--style", tmp_path, "-o", tmp_path / "out") == 2
+    said = " ".join(capfd.readouterr().err.split())
+    assert said.endswith("translates in two directions, and is no GAN: use i2i translate") and "--direction" not in said
 
 
 def test_nothing_is_overwritten_by_surprise(model: Path, tmp_path: Path, capfd: Any) -> None:
