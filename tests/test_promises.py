@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from i2i import errors, plain_yaml
-from i2i.commands import serve
+from i2i import errors, films, plain_yaml
+from i2i.commands import translate
 from i2i.config import bounds
 from i2i.download import download
-from i2i.films import animation
 from i2i.folders import pipeline
 from i2i.images import Limits
 from i2i.models import metadata, pickles
@@ -76,7 +75,7 @@ def _download() -> str:
 
 
 def _page() -> str:
-    least = serve.ServeCommand()
+    least = translate.ServeCommand()
     pixels = f"{least.max_megapixels * 1e6:,.0f} pixels"
     return f"{least.max_megabytes:g} MB; {pixels}; {least.max_pictures}; {least.time_limit:g} s"
 
@@ -87,7 +86,7 @@ LIMITS = {
     "pictures waiting in a folder translation": (
         f"{pipeline.QUEUE_PIXELS / (1 << 20):g} Mi pixels, or one larger picture"
     ),
-    "pixels of all frames of a GIF or WebP that is written": f"{animation.MAX_PIXELS >> 20} Mi",
+    "pixels of all frames of a GIF or WebP that is written": f"{films.MAX_PIXELS >> 20} Mi",
     "model file or checkpoint": f"{_gib(metadata.MAX_FILE_BYTES)}, {metadata.MAX_TENSORS:,} tensors",
     "its network": _network(),
     "its header (.safetensors)": _mib(metadata.MAX_HEADER_BYTES),

@@ -94,7 +94,7 @@ COMMANDS: dict[str, Command] = {
         ),
     ),
     "serve": Command(
-        module="serve",
+        module="translate",
         summary="open a page on this machine that translates pictures in the browser",
         usage="[STYLE...] [options]",
         examples=("", "monet runs/mine --port 8000"),

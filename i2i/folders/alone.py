@@ -142,7 +142,7 @@ class FilmWork:
             return VideoWriter(
                 film, self.job.source if has_streams else None, self.job.target.suffix, self.options.quality
             )
-        from i2i.films.animation import AnimationWriter
+        from i2i.films import AnimationWriter
 
         return AnimationWriter(film, self.job.target.suffix, self.options.quality, silent=not has_streams)
 
@@ -177,7 +177,7 @@ def open_film(path: Path) -> Reader:
         from i2i.films.video import VideoReader
 
         return VideoReader(path)
-    from i2i.films.animation import AnimationReader
+    from i2i.films import AnimationReader
 
     return AnimationReader(path)
 

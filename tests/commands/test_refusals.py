@@ -106,8 +106,8 @@ def test_bands_of_rows_take_no_values_in_units(here: Path) -> None:
 
 
 def test_a_page_leaves_models_of_values_out_where_none_is_named(here: Path) -> None:
-    from i2i.commands import serve
+    from i2i.commands import translate
 
     (here / "runs" / "temperature").mkdir(parents=True)
     (here / "kelvin.safetensors").rename(here / "runs" / "temperature" / "a2b.safetensors")
-    assert "monet" in serve.offered([]) and not any("temperature" in name for name in serve.offered([]))
+    assert "monet" in translate.offered([]) and not any("temperature" in name for name in translate.offered([]))

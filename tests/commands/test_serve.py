@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from command_line import exit_code
 
-from i2i.commands import serve
+from i2i.commands import translate
 from i2i.errors import ModelError, UsageError
 from i2i.models import model_file
 from i2i.models.info import describe
@@ -32,37 +32,37 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_all_styles_of_this_machine_are_offered(run: Path) -> None:
-    found = serve.offered([])
+    found = translate.offered([])
     assert list(found)[:3] == ["monet", "runs/both a2b", "runs/both b2a"]
     assert all(style.path is not None for style in found.values())
 
 
 def test_chosen_styles_are_offered_in_their_order(run: Path) -> None:
-    assert list(serve.offered(["monet-lite", str(run), "monet"])) == [
+    assert list(translate.offered(["monet-lite", str(run), "monet"])) == [
         "monet-lite", "both a2b", "both b2a", "monet",
     ]  # fmt: skip
-    assert list(serve.offered(["monet", str(run / "a2b.safetensors"), "monet"])) == ["monet", "a2b"]
+    assert list(translate.offered(["monet", str(run / "a2b.safetensors"), "monet"])) == ["monet", "a2b"]
 
 
 def test_a_style_that_cannot_be_used_is_an_error(run: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.safetensors").write_bytes(b"nothing")
     with pytest.raises(ModelError, match=r"bad\.safetensors"):
-        serve.offered([str(tmp_path / "bad.safetensors")])
+        translate.offered([str(tmp_path / "bad.safetensors")])
     with pytest.raises(UsageError, match="Did you mean 'monet'"):
-        serve.offered(["monett"])
+        translate.offered(["monett"])
 
 
 def test_two_styles_of_one_name_are_an_error(run: Path, tmp_path: Path) -> None:
     (tmp_path / "a2b.safetensors").write_bytes((run / "a2b.safetensors").read_bytes())
     with pytest.raises(UsageError, match="two styles are called 'a2b'"):
-        serve.offered([str(tmp_path / "a2b.safetensors"), str(run / "a2b.safetensors")])
+        translate.offered([str(tmp_path / "a2b.safetensors"), str(run / "a2b.safetensors")])
 
 
 def test_a_generator_of_noise_takes_no_picture(run: Path, tmp_path: Path) -> None:
     network: Any = DCGANConfig().build()
     model_file.save(tmp_path / "gan.safetensors", network, describe(network, direction="a2b"))
     with pytest.raises(UsageError, match="takes pictures"):
-        serve.offered([str(tmp_path / "gan.safetensors")])
+        translate.offered([str(tmp_path / "gan.safetensors")])
 
 
 @pytest.mark.skipif(find_spec("gradio") is not None, reason="Gradio is installed here")
@@ -88,8 +88,8 @@ def test_beyond_this_machine_visitors_need_a_token(
 ) -> None:
     given: list[str] = []
     monkeypatch.setattr(server, "check_installed", lambda: None)
-    monkeypatch.setattr(serve, "_serve", lambda options, styles, token, listening: given.append(token))
-    serve.serve(serve.ServeCommand(styles=("monet",), host=host, port=0, token=asked))
+    monkeypatch.setattr(translate, "_serve", lambda options, styles, token, listening: given.append(token))
+    translate.serve(translate.ServeCommand(styles=("monet",), host=host, port=0, token=asked))
     assert len(given[0]) >= 20 if expected else given[0] == ""
 
 

@@ -7,10 +7,9 @@ import pytest
 from film_samples import animation, join_by_segments, moving, shown
 from PIL import Image
 
+from i2i import films as module
 from i2i.errors import ImageError
-from i2i.films import Frame
-from i2i.films import animation as module
-from i2i.films.animation import AnimationReader, AnimationWriter
+from i2i.films import AnimationReader, AnimationWriter, Frame
 
 
 def frames_of(path: Path) -> list[Frame]:

@@ -316,7 +316,7 @@ def test_a_gif_that_grows_too_large_ends_there(tmp_path: Path, monkeypatch: pyte
     source = video(tmp_path / "a.mkv", moving(30), sound=None, live="1")
     with open_film(source) as reader:
         assert reader.film.frames == 0
-    monkeypatch.setattr("i2i.films.animation.MAX_PIXELS", 10 * 48 * 64)
+    monkeypatch.setattr("i2i.films.MAX_PIXELS", 10 * 48 * 64)
     used = Counting()
     report = translate_folder(source, tmp_path / "out" / "b.gif", used.translator)
     assert used.count == 10
