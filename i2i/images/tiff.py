@@ -154,8 +154,8 @@ class Rows(Samples):
         in_order = self.alpha in (None, self.samples - 1) and not self.premultiplied
         if in_order and self.colours in _AS_STORED and self.bits in (8, 16) and self.kind == "u":
             return stored
-        beside = [*self.bands, *([] if self.alpha is None else [self.alpha])]
-        parts = [self._colours(stored), *([self._scaled(stored[..., beside])] if beside else [])]
+        others = [*self.bands, *([] if self.alpha is None else [self.alpha])]
+        parts = [self._colours(stored), *([self._scaled(stored[..., others])] if others else [])]
         return parts[0] if len(parts) == 1 else np.concatenate([with_depth(p, self.dtype.type) for p in parts], axis=2)
 
     def _colours(self, stored: Pixels) -> Pixels:

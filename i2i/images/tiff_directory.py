@@ -2,7 +2,7 @@
 EXIF and GPS, read with bounds, and written.
 
 A tag may claim any number of values, anywhere in the file, and readers believe it. Here each is read no longer than it
-can be, all together no longer than the file or a fixed number of bytes. Of a TIFF only tags that are known are read.
+can be, all together no longer than the file or a fixed number of bytes. Only known tags of a TIFF are read.
 """
 
 import struct
