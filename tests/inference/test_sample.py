@@ -130,7 +130,7 @@ def test_channels(channels: int, suffix: Any, read: tuple[int, bool], tmp_path: 
         assert (picture.pixels.shape[2], picture.alpha is not None) == read
 
 
-# What goes wrong.
+# Errors.
 
 
 @pytest.mark.parametrize(
