@@ -37,7 +37,8 @@ _CONTROL = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]+")
 _SIDEWAYS = (5, 6, 7, 8)
 DESCRIPTIVE = {271, 272, 306, *t.RESOLUTION, *t.TEXTS.values()}
 """The tags that describe a picture: the layout of a TIFF must not travel as EXIF into another file, nor into a TIFF."""
-_SIGNATURES = (b"II*\0", b"MM\0*")
+_SIGNATURES = (b"II*\0", b"MM\0*", b"II\0*", b"MM*\0")  # the last two are wrong, but cameras write them
+_PREFIXES = re.compile(rb"\A(?:Exif\0\0)+")  # some write it twice
 _IN_XMP = re.compile(rb"(tiff:Orientation(?:\s*=\s*[\"']|>\s*))([0-9])")
 
 
@@ -174,7 +175,7 @@ def is_resolution(across: float, down: float) -> bool:
 
 def exif_tags(block: bytes | None) -> t.Directory:
     """The tags of a block; none where it is damaged."""
-    block = (block or b"").removeprefix(EXIF_PREFIX)
+    block = _PREFIXES.sub(b"", block or b"")
     if block.startswith(_SIGNATURES):
         with contextlib.suppress(ImageError):
             return t.read(BytesIO(block), every=True)

@@ -143,7 +143,10 @@ def resolution(across: float, down: float, order: str = "<") -> dict[int, Tag]:
 
 
 def read(file: BinaryIO, *, every: bool = False) -> Directory:
-    """The first directory of a file, with `every` tag of it. Raises `ImageError` where there is none."""
+    """The first directory of a file, with `every` tag of it. Raises `ImageError` where there is none.
+
+    With `every` one that is cut short has the tags that are there; without, it is damaged.
+    """
     return _Reader(file).first(every)
 
 
@@ -160,7 +163,7 @@ class _Reader:
         self._count, self._entry, self._place = ("Q", "HHQ8s", "Q") if self._is_big else ("H", "HHI4s", "I")
 
     def first(self, every: bool) -> Directory:
-        entries, following = self._entries(self._number(8 if self._is_big else 4, self._place))
+        entries, following = self._entries(self._number(8 if self._is_big else 4, self._place), every)
         if not entries:
             raise ImageError("damaged: it has no directory")
         tags = self._tags(entries, entries.keys() - {EXIF, GPS} if every else _LAYOUT | _DESCRIBED)
@@ -181,17 +184,17 @@ class _Reader:
             return {}
         return self._tags(entries, entries.keys() - {_INTEROPERABILITY})
 
-    def _entries(self, start: int) -> tuple[dict[int, _Entry], int]:
-        """The entries of the directory there, of each tag the first, and where the next directory is."""
+    def _entries(self, start: int, cut: bool = True) -> tuple[dict[int, _Entry], int]:
+        """The entries of the directory there, perhaps `cut` short, of each tag the first, and where the next one is."""
         counted, size = struct.calcsize("=" + self._count), struct.calcsize("=" + self._entry)
         count = self._number(start, self._count)
         if count > _MOST_TAGS:
             raise ImageError(f"damaged: a directory of {count} tags")
         data = self._at(start + counted, count * size)
-        if len(data) < count * size:
+        if len(data) < count * size and not cut:
             raise ImageError("damaged: its header is cut short")
         found: dict[int, _Entry] = {}
-        for tag, *entry in struct.iter_unpack(self._order + self._entry, data):
+        for tag, *entry in struct.iter_unpack(self._order + self._entry, data[: len(data) // size * size]):
             found.setdefault(tag, tuple(entry))
         return found, self._number(start + counted + count * size, self._place)
 

@@ -396,3 +396,28 @@ def test_a_transparent_colour_has_the_bits_of_the_depth():
     assert bits.alpha.tolist() == [[255, 0]]
     deep = decode(png(2, 1, 16, 0, [b"\1\1\0\1"], png_chunk(b"tRNS", b"\1\1")))
     assert deep.alpha.tolist() == [[0, 65_535]]
+
+
+def exif_of(entries, order="<", count=None, sign=b"II*\0"):
+    """A block of tags of one short number, which may claim another `count` of them."""
+    rows = b"".join(struct.pack(order + "HHIHxx", tag, 3, 1, value) for tag, value in entries)
+    return sign + struct.pack(order + "IH", 8, count or len(entries)) + rows
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        exif_of([(274, 6)]),
+        exif_of([(274, 6), (0x9999, 1)], count=40),
+        b"Exif\0\0" + exif_of([(274, 6)]),
+        exif_of([(274, 6)], sign=b"II\0*"),
+        exif_of([(274, 6)], ">", sign=b"MM*\0"),
+    ],
+    ids=["no next", "cut short", "twice Exif", "odd sign II", "odd sign MM"],
+)
+def test_the_orientation_of_odd_exif_counts(block):
+    segment = b"Exif\0\0" + block
+    data = pillow_bytes(MODES["RGB"], "JPEG")
+    data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
+    height, width = MODES["RGB"].height, MODES["RGB"].width
+    assert decode(data).pixels.shape == (width, height, 3) != (height, width, 3)

@@ -14,14 +14,14 @@ import torch
 from command_line import exit_code
 
 from i2i import images
-from i2i.errors import InputError
+from i2i.errors import InputError, UsageError
 from i2i.images import Picture, palettes
 from i2i.inference.translator import Translator, load_translator
 from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
-from i2i.tools.labelled import by_picture
+from i2i.tools.labelled import by_picture, layout
 from i2i.tools.labelled.augment import augment_folder
 
 WIDTH, HEIGHT = 20, 16
@@ -853,3 +853,16 @@ def test_links_to_folders_are_reported(tmp_path: Path, models: dict[str, Path]) 
         f"1 link of {data} leads nowhere: gone.jpg",
         f"1 link of {data} leads to a folder, and is not followed: more",
     ]
+
+
+def test_no_style_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least one style"):
+        augment_folder(tmp_path, tmp_path / "out", [])
+
+
+@pytest.mark.parametrize(
+    ("original", "place"),
+    [("a/b.jpg", "a/b_x.jpg"), ("a\\b", "a\\b_x"), ("/d/b.jpg", "{0}/p/b_x.jpg"), ("/d/b.1", "{0}/p/b_x")],
+)
+def test_a_copy_is_named_as_its_original(original: str, place: str, tmp_path: Path) -> None:
+    assert layout.place_of(Path("p/b_x.jpg"), original, tmp_path) == place.format(tmp_path)

@@ -159,6 +159,8 @@ def checked_styles(styles: Sequence[str], options: AugmentOptions) -> list[str]:
 
     Raises `UsageError` for options that contradict each other, unknown styles, and names that cannot be used.
     """
+    if not styles:
+        raise UsageError("expected at least one style")
     if options.copies is not None and options.copies > (count := len(styles)):
         raise UsageError(f"copies = {options.copies}: with {count} styles there are {count} translations of a picture")
     names = [name.strip() for name in options.names.split(",")] if options.names else list(map(_style_name, styles))

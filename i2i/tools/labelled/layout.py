@@ -1,6 +1,7 @@
 """The layout of a labelled folder: what all four kinds have in common, and masks, the simplest kind."""
 
 import os
+import posixpath
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
@@ -163,7 +164,7 @@ def outside(box: Sequence[float], width: float, height: float) -> bool:
 
 def tails(path: str) -> Iterator[str]:
     """A path from a label file with slashes, and without its first folder, its first two, and so on."""
-    parts = os.path.normpath(path.replace("\\", "/")).split("/")
+    parts = posixpath.normpath(path.replace("\\", "/")).split("/")
     return ("/".join(parts[start:]) for start in range(len(parts)))
 
 
@@ -174,9 +175,8 @@ def renamed(path: str, name: str) -> str:
 
 def place_of(copy: Path, original: str, out: Path) -> str:
     """The path of a copy in `out`, in the way that a label file has the path of its original."""
-    if is_absolute(original):
-        return str(out.absolute() / copy)
-    return renamed(original, copy.name if is_picture(Path(original)) else copy.stem)
+    named = copy if is_picture(Path(original)) else copy.with_suffix("")
+    return str(out.absolute() / named) if is_absolute(original) else renamed(original, named.name)
 
 
 def is_absolute(path: str) -> bool:
