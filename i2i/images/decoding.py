@@ -187,7 +187,7 @@ def _beside(image: Image.Image) -> ParsedFile:
     if isinstance(info.get("icc_profile"), bytes) and image.mode not in ("CMYK", "LAB"):
         found.add_icc(info["icc_profile"])
     if isinstance(info.get("xmp"), bytes):
-        found.add_xmp(info["xmp"])
+        found.add_xmp(meta.upright_xmp(info["xmp"]))  # `getexif` has its orientation, unless somebody removed that
     dpi = info.get("dpi")
     if isinstance(dpi, tuple) and len(dpi) == 2 and dpi != (1, 1):  # Pillow's for a TIFF without resolution
         found.add_resolution(float(dpi[0]), float(dpi[1]))

@@ -221,3 +221,16 @@ def test_a_picture_with_alpha_is_scaled_as_seen(translator, monkeypatch):
     result = translator.translate(Picture(pixels, alpha), 11)
     seen = result.alpha > 2
     assert result.pixels.shape == (11, 11, 3) and np.abs(result.pixels[seen].astype(int) - (255, 0, 0)).max() <= 2
+
+
+def test_an_orientation_that_was_removed_does_not_come_back_from_xmp() -> None:
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf tiff:Orientation="6"/></x:xmpmeta>'
+    file = io.BytesIO()
+    Image.new("RGB", (24, 16)).save(file, "JPEG", xmp=packet)
+    image = Image.open(file)
+    image.load()
+    turned = image.copy()
+    image.getexif().pop(274)
+    removed = image.copy()
+    removed._exif = image.getexif()  # type: ignore[attr-defined]
+    assert from_pil(turned).pixels.shape == (24, 16, 3) and from_pil(removed).pixels.shape == (16, 24, 3)
