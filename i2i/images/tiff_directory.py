@@ -157,12 +157,13 @@ _Entry = tuple[int, int, bytes]
 class _Reader:
     def __init__(self, file: BinaryIO) -> None:
         self._file, self._end = file, file.seek(0, 2)
-        self._left = min(self._end, _TOTAL_BYTES)
+        self._left, self._most_text = min(self._end, _TOTAL_BYTES), _MOST_TEXT
         head = self._at(0, 4)
         self._order, self._is_big = "<" if head[:2] == b"II" else ">", head[2:].strip(b"\0") == bytes([_BIG])
         self._count, self._entry, self._place = ("Q", "HHQ8s", "Q") if self._is_big else ("H", "HHI4s", "I")
 
     def first(self, every: bool) -> Directory:
+        self._most_text = self._end if every else _MOST_TEXT  # a block of EXIF is no longer than a few MiB
         entries, following = self._entries(self._number(8 if self._is_big else 4, self._place), every)
         if not entries:
             raise ImageError("damaged: it has no directory")
@@ -171,7 +172,8 @@ class _Reader:
             size = Directory(tags, order=self._order)
             most = min(_MOST_SEGMENTS, prod(max(1, size.number(tag, 1)) for tag in (WIDTH, HEIGHT, SAMPLES)))
             tags |= self._tags(entries, _SEGMENTS, most)
-        self._left = min(self._left, _INNER_BYTES)
+        if not every:
+            self._left = min(self._left, _INNER_BYTES)
         inner = {tag: found for tag in (EXIF, GPS) if tag in entries and (found := self._inner(entries[tag]))}
         return Directory(tags, inner, following > 0, self._order)
 
@@ -205,7 +207,10 @@ class _Reader:
         """
         found = {}
         for tag, (kind, count, value) in entries.items():
-            most, room = _MOST_VALUES.get(tag, _MOST_TEXT if kind in _TEXT_KINDS else _FEW), min(self._end, self._left)
+            most, room = (
+                _MOST_VALUES.get(tag, self._most_text if kind in _TEXT_KINDS else _FEW),
+                min(self._end, self._left),
+            )
             if segments:
                 count, most, room = min(count, segments), segments, self._end
             size = count * struct.calcsize("=" + _KINDS.get(kind, ""))

@@ -421,3 +421,10 @@ def test_the_orientation_of_odd_exif_counts(block):
     data = data[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + data[2:]
     height, width = MODES["RGB"].height, MODES["RGB"].width
     assert decode(data).pixels.shape == (width, height, 3) != (height, width, 3)
+
+
+def test_a_long_maker_note_is_kept():
+    tags = Image.Exif()
+    tags[34665] = {37500: b"x" * (1 << 21)}
+    found = decode(pillow_bytes(MODES["RGB"], "PNG", exif=tags.tobytes()))
+    assert b"x" * (1 << 21) in found.exif
