@@ -33,7 +33,7 @@ from i2i.evaluation.options import (
 )
 from i2i.evaluation.result import Evaluation, Measure, Row
 from i2i.evaluation.sliced_wasserstein import patch_count
-from i2i.evaluation.suite import INDICES, MetricSuite, NotApplicable
+from i2i.evaluation.suite import INDICES, MetricSuite, NotApplicable, refuse_lost
 from i2i.evaluation.training_log import read_log, run_options, validation_protocol
 from i2i.evaluation.translators import Progress, TranslatorEvaluation, facts
 from i2i.images import to_pixels
@@ -106,6 +106,7 @@ def _compare_folders(outputs: Path, targets: Path, options: EvaluationOptions) -
     places = {str(outputs) if options.against else display_name(outputs): outputs}
     places |= {name: path_of(name) for name in options.against}
     pairs = {name: _open_folders(place, targets, options) for name, place in places.items()}
+    refuse_lost(options, [_of_models(options)])  # before weights are fetched for the others
     suite = MetricSuite(options, translating=False)
     not_applicable = {name: _not_applicable(suite, a, b) for name, (a, b) in pairs.items()}
     suite.admit(not_applicable)
@@ -126,10 +127,17 @@ def _open_folders(outputs: Path, targets: Path, options: EvaluationOptions) -> t
     return PictureFiles(a), PictureFiles(b)
 
 
-def _not_applicable(suite: MetricSuite, outputs: PictureFiles, targets: PictureFiles) -> NotApplicable:
+def _of_models(options: EvaluationOptions) -> dict[str, str]:
+    """The metrics that apply to no two folders, whatever is in them."""
     found = dict.fromkeys(CONTENT, "compares outputs with what a model was given, and two folders have no model")
+    pairs = [*PAIRED, *LABELS] if options.unpaired else []
+    return found | dict.fromkeys(pairs, "compares pairs, and --unpaired compares sets")
+
+
+def _not_applicable(suite: MetricSuite, outputs: PictureFiles, targets: PictureFiles) -> NotApplicable:
+    found = _of_models(suite.options)
     if suite.options.unpaired:
-        return found | dict.fromkeys([*PAIRED, *LABELS], "compares pairs, and --unpaired compares sets")
+        return found
     if suite.palette is None:
         return found | dict.fromkeys(LABELS, suite.no_palette)
     return found | dict.fromkeys([*PAIRED, *SETS] if suite.hold_indices(outputs, targets) else (), INDICES)
@@ -159,11 +167,11 @@ def _evaluate_gans(
             raise UsageError(f"{name} = {str(value)!r}: is for models that translate, and this one makes pictures")
     if options.precision != "fp32":
         raise UsageError(f"precision = {options.precision!r}: pictures are made from noise in fp32 alone")
+    refuse_lost(options, [dict.fromkeys([*PAIRED, *CONTENT, *LABELS], NO_INPUT)])
     samplers = [_load_sampler(model, options) for model in found]
     pictures = open_data_of_gan(data, options)
     files, held_out = PictureFiles(pictures.reference or []), PictureFiles(pictures.held_out or [])
     suite = MetricSuite(replace(options, size=options.size or samplers[0].size))
-    suite.admit({model.name: dict.fromkeys([*PAIRED, *CONTENT, *LABELS], NO_INPUT) for model in found})
     for model, sampler in zip(found, samplers, strict=True):
         if sampler.channels == 1:
             suite.refuse_features(f"{model.name} makes grey pictures")

@@ -48,6 +48,18 @@ def size_note(size: int | None) -> str:
     return ORIGINAL_SIZE if size is None else f"pictures at {size}x{size}: shorter side scaled, middle cut out"
 
 
+def refuse_lost(options: EvaluationOptions, rows: Sequence[NotApplicable]) -> None:
+    """Raises `UsageError` for each metric asked for by name that applies to none of the rows, and for a network and a
+    palette by which nothing can be measured."""
+    lost = [name for name in options.metrics if all(name in row for row in rows)]
+    if lost:
+        raise UsageError("metrics: " + "; ".join(f"{name} {rows[0][name]}" for name in lost))
+    if options.features and all("kid" in row for row in rows):
+        raise UsageError(f"features = {options.features!r}: KID is measured in them, and kid {rows[0]['kid']}")
+    if options.palette and all(row.get(name) for row in rows for name in LABELS):
+        raise UsageError(f"palette: nothing can be scored with it: pixel_accuracy {rows[0][LABELS[0]]}")
+
+
 @dataclasses.dataclass(frozen=True)
 class MetricNetwork:
     """A network for `features.extract`, its name with the hash of its weights, the side of its input, and its file."""
@@ -114,16 +126,9 @@ class MetricSuite:
 
     def admit(self, rows: Mapping[str, NotApplicable]) -> None:
         """Notes in the protocol which metrics that the user has reason to expect are missing for the pictures of a
-        name. Raises `UsageError` for each metric asked for by name that applies to none of the rows, and for a network
-        and a palette by which nothing can be measured."""
-        options, (first, *_) = self.options, list(rows.values())
-        lost = [name for name in options.metrics if all(name in row for row in rows.values())]
-        if lost:
-            raise UsageError("metrics: " + "; ".join(f"{name} {first[name]}" for name in lost))
-        if options.features and all("kid" in row for row in rows.values()):
-            raise UsageError(f"features = {options.features!r}: KID is measured in them, and kid {first['kid']}")
-        if options.palette and all(row.get(name) for row in rows.values() for name in LABELS):
-            raise UsageError(f"palette: nothing can be scored with it: pixel_accuracy {first[LABELS[0]]}")
+        name. Raises `UsageError` as `refuse_lost`."""
+        options = self.options
+        refuse_lost(options, list(rows.values()))
         expected = options.metrics or (LABELS if options.palette else ())
         for name, row in rows.items():
             missed: dict[str, list[str]] = {}

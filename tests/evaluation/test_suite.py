@@ -13,7 +13,7 @@ from evaluation_tools import flat, folder, model, picture, script
 from PIL import Image
 
 from i2i import images
-from i2i.errors import InputError, ModelError
+from i2i.errors import InputError, ModelError, UsageError
 from i2i.evaluation.data import GeneratedImages, Item, PictureFiles
 from i2i.evaluation.data import pictures_in as items
 from i2i.evaluation.evaluate import evaluate
@@ -211,3 +211,11 @@ def test_folders_of_such_files_are_scored_as_labels(tmp_path: Path) -> None:
     found = evaluate([str(tmp_path / "a"), str(tmp_path / "b")], EvaluationOptions(palette="2"))
     (row,) = found.rows
     assert set(row.measures) == set(LABELS) and row.measures["mean_iou"].value == 1
+
+
+def test_metrics_that_do_not_apply_are_refused_before_weights_are_asked_for(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        _numbered(tmp_path / name / "1.png")
+    with pytest.raises(UsageError, match="cycle_error compares outputs with what a model was given"):
+        evaluate([str(tmp_path / "a"), str(tmp_path / "b")], EvaluationOptions(metrics=("fid", "cycle_error")))
