@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from i2i import images
+from i2i import images, machine
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.folders import listed
 from i2i.data.options import MAX_DAMAGED, classes
@@ -146,6 +146,7 @@ def save_grid(path: Path, picture: Tensor) -> None:
     images.write(path, images.Picture(pixels=images.to_pixels(picture.nan_to_num() * 2 - 1)))
 
 
+BF16_IS_SLOW = "this processor has no bf16, so that precision = bf16 is slower here than fp32; the results stay right"
 LISTED = 10
 """Pictures that the end of a run names."""
 
@@ -243,8 +244,12 @@ class Monitor:
         self.folder.describe(self.options, str(self.group.device))
         self.folder.status("running", step, None)
         changed = [f"{option} was {before}, is now {now}" for option, (before, now) in changes.items()]
-        for text in (*notes[:1], *changed, *notes[1:]):
+        slow = [BF16_IS_SLOW] if self._bf16_is_slow() else []
+        for text in (*notes[:1], *changed, *notes[1:], *slow):
             self.log.event(step, text)
+
+    def _bf16_is_slow(self) -> bool:
+        return self.options.precision == "bf16" and self.group.device.type == "cpu" and not machine.has_bf16()
 
     def report_skipped(self, names: Sequence[str]) -> None:
         """Name pictures that could not be read. Raises `InputError` when there are too many."""

@@ -9,10 +9,10 @@ from run_options import Pix2PixRun
 from torchvision.utils import make_grid
 from toy_folders import write_folder
 
-from i2i import images
+from i2i import images, machine
 from i2i.algorithms import Pix2Pix
 from i2i.training.launch import train
-from i2i.training.monitor import CAPTION, grid, layout, spread
+from i2i.training.monitor import BF16_IS_SLOW, CAPTION, grid, layout, spread
 
 
 @pytest.mark.parametrize(
@@ -69,3 +69,20 @@ def test_a_run_shows_what_it_has_learnt(tmp_path: Path, capsys: pytest.CaptureFi
     *_, samples, translate = capsys.readouterr().err.splitlines()
     assert samples == f"samples: {run}/samples/step-00000005.png"
     assert translate == f"to translate: i2i translate --style '{run}' photos/ -o out/"
+
+
+@pytest.mark.parametrize(("precision", "has", "said"), [("bf16", False, 1), ("bf16", True, 0), ("fp32", False, 0)])
+def test_bf16_is_called_slow_where_the_processor_lacks_it(
+    precision: str, has: bool, said: int, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(machine, "has_bf16", lambda: has)
+    write_folder(tmp_path / "data", "paired", count=2, size=32)
+    options = Pix2PixRun(
+        data=tmp_path / "data", run=tmp_path / "run", generator="unet_32", discriminator="patchgan_16", ngf=2, ndf=2,
+        crop_size=32, load_size=32, workers=0, device="cpu", max_steps=1, precision=precision,  # type: ignore[arg-type]
+    )  # fmt: skip
+    train(Pix2Pix, options)
+    everything = "".join(capsys.readouterr())
+    assert everything.count(BF16_IS_SLOW) == said
+    assert (tmp_path / "run" / "log.jsonl").read_text().count(BF16_IS_SLOW) == said
