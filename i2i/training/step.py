@@ -297,22 +297,27 @@ class TrainingStep:
         dtype, share = DTYPES[self.options.precision], self.loss_scale.scale / len(plays)
         record: dict[str, Tensor] = {}
         skipped, total = torch.zeros((), device=self.device), torch.zeros((), device=self.device)
-        while True:
-            for play in plays:
-                with torch.autocast(self.device.type, dtype, dtype != torch.float32):
-                    turn = next(play, None)
-                if turn is None:
-                    return record | {"skipped": self._finish(skipped, before)}
-                player, losses = turn
-                (sum(losses.values()) * share).backward()
-                for name, value in losses.items():
-                    mean = value.detach() / len(plays)
-                    record[name] = record[name] + mean if name in record else mean
-                    total = total + mean
-            self.kinds.add(player, losses)
-            if not losses.more:
-                skipped = skipped + self._update(self.players[player], total)
-                total = torch.zeros_like(total)
+        torch.autocast_increment_nesting()  # it casts a weight once for all turns, until an update clears the casts
+        try:
+            while True:
+                for play in plays:
+                    with torch.autocast(self.device.type, dtype, dtype != torch.float32):
+                        turn = next(play, None)
+                    if turn is None:
+                        return record | {"skipped": self._finish(skipped, before)}
+                    player, losses = turn
+                    (sum(losses.values()) * share).backward()
+                    for name, value in losses.items():
+                        mean = value.detach() / len(plays)
+                        record[name] = record[name] + mean if name in record else mean
+                        total = total + mean
+                self.kinds.add(player, losses)
+                if not losses.more:
+                    skipped = skipped + self._update(self.players[player], total)
+                    total = torch.zeros_like(total)
+        finally:
+            torch.autocast_decrement_nesting()
+            torch.clear_autocast_cache()
 
     def _finish(self, skipped: Tensor, before: list[Tensor]) -> Tensor:
         """Ends a step in which `skipped` turns were not finite, with the buffers as they were `before` if any was."""
@@ -344,6 +349,7 @@ class TrainingStep:
         player.optimizer.found_inf, player.optimizer.grad_scale = bad, None  # type: ignore[attr-defined]
         player.optimizer.step()
         player.optimizer.zero_grad(set_to_none=True)
+        torch.clear_autocast_cache()
         return bad
 
     def state(self) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """One training step: micro-batches, clipping, partial losses, the order of play, averages, precisions."""
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from run_options import CUTRun
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from i2i.algorithms import CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm, Losses, Turn
@@ -263,6 +265,30 @@ def test_16_bits_are_near_32() -> None:
     assert made["fp16"] == pytest.approx(made["fp32"], rel=5e-3)
     assert made["bf16"] == pytest.approx(made["fp32"], rel=5e-2)
     assert made["bf16"] != made["fp32"], "autocast is off"
+
+
+class Casts(TorchDispatchMode):
+    """Counts how often each tensor is cast to bfloat16."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.count: Counter[int] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._to_copy.default and (kwargs or {}).get("dtype") == torch.bfloat16:
+            self.count[args[0].data_ptr()] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def test_weights_are_cast_once_between_two_updates() -> None:
+    """For all turns of a player; and anew when the update has changed them."""
+    algorithm = cyclegan()
+    step = TrainingStep(algorithm, TrainingOptions(precision="bf16"), ALONE)
+    kernels = [m.weight for G in (algorithm.G_AB, algorithm.G_BA) for m in G.modules() if isinstance(m, nn.Conv2d)]
+    with Casts() as casts:
+        for i in (1, 2):
+            step(pair(2, i, torch.float32), i)
+            assert {casts.count[kernel.data_ptr()] for kernel in kernels} == {i}
 
 
 def test_channels_last_changes_only_the_layout() -> None:
