@@ -125,8 +125,7 @@ class Plan:
 def plan(folder: Path, out: Path, names: Sequence[str], options: AugmentOptions) -> Plan:
     """The plan for copies with these names. Reads labels and the headers of pictures.
 
-    Raises `InputError` if there are no labels, or some do not match (unless `on_bad` is skip); `UsageError` as
-    `check_outputs` does.
+    Raises `InputError` for no labels, or some that do not match (unless `on_bad` is skip), `UsageError` for outputs.
     """
     check_place(out, (folder,))
     if not is_folder(folder):
