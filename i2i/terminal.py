@@ -183,7 +183,7 @@ class Progress:
     def __init__(self, bar: Any = None) -> None:
         self._bar, self._said = bar, time.monotonic()
         self._lines: dict[Path | None, tuple[Any, int, float]] = {}
-        """Of all inputs (None), and of the film at hand: its task, and the number and time at which it began."""
+        """The line of all inputs (None) and that of the film at hand: task, and number and time at the start."""
         self._line(None, 0)
 
     def __call__(self, number: int, total: int, last: Path) -> None:

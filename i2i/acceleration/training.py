@@ -24,8 +24,9 @@ LARGE_KERNEL, FEW_CHANNELS = 5, 4
 """From this kernel size on, and up to this number of output channels, a convolution is faster by columns."""
 FEWEST_TILES = 64
 """From this number of tiles in a batch on, Winograd's filtering repays the transform of the kernels in each step."""
-FEWEST_DEEP_CHANNELS = 128
-"""With fewer channels, weights take no longer to be laid out anew than a few pixels take to be computed."""
+FEWEST_CHANNELS, FEWEST_HALVINGS = 128, 10
+"""Convolutions of stride 2 are worth a product of matrices if one is as wide, or if there are as many, as in a U-Net.
+A narrow PatchGAN has so few pixels in crops of 32 alone, where it would gain 0.2 ms a pass (docs/lab-book.md)."""
 MOST_PIXELS = {torch.float32: 16, torch.bfloat16: 256}
 """Up to this number of pixels in a batch, on the smaller side, a product of matrices is faster than a convolution."""
 
@@ -337,15 +338,17 @@ def _useful(network: nn.Module, dtype: torch.dtype) -> list[type[Accelerated]]:
     convolutions = [module for module in modules if isinstance(module, nn.Conv2d | nn.ConvTranspose2d)]
     exact = on_cpu and dtype == torch.float32
     by_winograd = exact and any(type(conv) is nn.Conv2d and WinogradConv2d.accepts(conv) for conv in convolutions)
-    deep = on_cpu and any(min(conv.weight.shape[:2]) >= FEWEST_DEEP_CHANNELS for conv in convolutions)
+    halvings = [conv for conv in convolutions if MatmulConv2d.accepts(conv) or MatmulConvTranspose2d.accepts(conv)]
+    wide = any(min(conv.weight.shape[:2]) >= FEWEST_CHANNELS for conv in halvings)
+    by_product = on_cpu and (wide or len(halvings) >= FEWEST_HALVINGS)
     strided = on_cpu and dtype == torch.bfloat16
     useful: dict[type[Accelerated], bool] = {
         TrainingInstanceNorm: on_cpu and (by_winograd or any(map(is_channels_last, parameters))),
         TrainingBlock: by_winograd or any(getattr(module, "recomputed", False) for module in modules),
         ColumnConv2d: on_cpu,
         WinogradConv2d: by_winograd,
-        MatmulConv2d: deep,
-        MatmulConvTranspose2d: deep,
+        MatmulConv2d: by_product,
+        MatmulConvTranspose2d: by_product,
         StridedConv2d: strided,
         StridedSpectralConv2d: strided,
     }

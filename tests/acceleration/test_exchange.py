@@ -10,7 +10,7 @@ import torch
 from tiny_networks import tiny_vgg
 from torch import Tensor, nn
 
-from i2i.acceleration import accelerate, plain, recompute, shared_copy
+from i2i.acceleration import accelerate, plain, prepare, recompute, shared_copy
 from i2i.acceleration.exchange import Accelerated
 from i2i.networks import (
     DISCRIMINATORS,
@@ -211,3 +211,23 @@ def test_an_own_network_stays_as_it_is() -> None:
     own = accelerate(OwnNetwork(nn.Sequential(*copy.deepcopy(layers)), OwnConfig()), "training")
     assert [type(layer) for layer in own.network.children()] == [nn.Conv2d, nn.ReLU]
     assert type(accelerate(nn.Sequential(*layers), "training")[0]) is not nn.Conv2d, "else nothing would be shown"
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "precision", "classes"),
+    [
+        ("resnet_2blocks", 4, "fp32", set()),
+        ("resnet_2blocks", 16, "fp32", {"TrainingInstanceNorm", "TrainingBlock", "WinogradConv2d", "ColumnConv2d"}),
+        ("resnet_2blocks", 16, "bf16", {"TrainingInstanceNorm", "ColumnConv2d", "StridedConv2d"}),
+        ("unet_32", 4, "fp32", {"MatmulConv2d", "MatmulConvTranspose2d"}),
+        ("unet_32", 4, "bf16", {"MatmulConv2d", "MatmulConvTranspose2d"}),
+        ("patchgan_34", 4, "fp32", set()),
+        ("patchgan_34", 64, "fp32", {"TrainingInstanceNorm", "WinogradConv2d"}),
+        ("patchgan_70", 64, "fp32", {"TrainingInstanceNorm", "WinogradConv2d", "MatmulConv2d"}),
+    ],
+)
+def test_layers_that_gain_nothing_stay_plain(name: str, width: int, precision: str, classes: set[str]) -> None:
+    """On a CPU: by the width, the depth and the precision of a network."""
+    network = build(name, {"width": width}, "patchgan" not in name)
+    prepare([network], torch.device("cpu"), precision)
+    assert set(counted(network)) == classes

@@ -307,7 +307,7 @@ def save(folder: Path) -> Path:
 
 
 class Hub:
-    """What is asked of the Hub, and what it says."""
+    """A Hub that notes the requests, and its answers."""
 
     def __init__(self, snapshot: Path) -> None:
         self.snapshot = snapshot

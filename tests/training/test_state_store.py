@@ -70,7 +70,7 @@ def test_every_prefix_of_a_save_leaves_the_state_before(tmp_path: Path) -> None:
 
 
 class Order:
-    """What is asked of the file system, in order; a kill does not lose what a power cut would."""
+    """The calls to the file system are in this order; a kill does not lose what a power cut would."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.calls: list[str] = []
