@@ -34,7 +34,7 @@ _GROUPS = {
     "losses": """
         gan_mode lambda_L1 lambda_cycle_A lambda_cycle_B lambda_identity lambda_paired lambda_gan lambda_GAN
         lambda_NCE_A lambda_NCE_B lambda_features lambda_FM lambda_VGG lambda_CE lambda_structure lambda_content
-        lambda_stability lambda_grid nce_layers negatives temperature flip_equivariance vgg
+        lambda_spots lambda_stability lambda_grid nce_layers negatives temperature flip_equivariance vgg
     """,
     "optimisation": """
         n_epochs n_epochs_decay max_steps batch_size micro_batches lr lr_discriminator beta1 beta2 lr_policy

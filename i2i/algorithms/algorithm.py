@@ -20,7 +20,7 @@ from i2i.config import to_mapping
 from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
 from i2i.losses.adversarial import GANLoss, Logits
-from i2i.losses.content import Content, grid_loss, stability_loss, structure_loss
+from i2i.losses.content import Content, grid_loss, spot_loss, stability_loss, structure_loss
 from i2i.networks import NetworkConfig, OwnConfig, config_of
 from i2i.networks.blocks import Statistics, conv_bias
 from i2i.networks.patchgan import MultiScalePatchGAN
@@ -240,6 +240,8 @@ class Algorithm(ABC, Generic[Options]):
             losses[f"structure{suffix}"] = o.lambda_structure * structure_loss(made, source)
         if self.content:
             losses[f"content{suffix}"] = o.lambda_content * self.content(made, source)
+        if o.lambda_spots:
+            losses[f"spots{suffix}"] = o.lambda_spots * spot_loss(made, source)
         return losses
 
     @abstractmethod

@@ -16,7 +16,7 @@ from i2i.config import option_names
 from i2i.data.options import DataOptions, of_one_size, ranges
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GANLoss, GanMode
-from i2i.losses.content import CONTENT_SIZE, GRID_SIZE, STRUCTURE_SIZE, Content
+from i2i.losses.content import CONTENT_SIZE, GRID_SIZE, SPOT_SIZE, STRUCTURE_SIZE, Content
 from i2i.networks import (
     DiscriminatorConfig,
     GeneratorConfig,
@@ -254,6 +254,8 @@ class UnpairedOptions(NetworkOptions):
     lambda_content: Annotated[float, Ge(0)] = 0.0
     """Weight of a loss that keeps what a network sees in the picture (`--features`), and light and dark at a quarter of
     its size (after Johnson et al. 2016); not in the paper."""
+    lambda_spots: Annotated[float, Ge(0)] = 0.0
+    """Weight of a loss against spots of a colour that the picture does not have there, e.g. 5; not in the paper."""
 
     @property
     def compares_features(self) -> bool:
@@ -261,8 +263,8 @@ class UnpairedOptions(NetworkOptions):
 
     def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:
         multiple, minimum = super().size_limits(in_channels, out_channels)
-        own = max(STRUCTURE_SIZE if self.lambda_structure else 1, CONTENT_SIZE if self.lambda_content else 1)
-        return multiple, max(minimum, own)
+        sizes = {"lambda_structure": STRUCTURE_SIZE, "lambda_content": CONTENT_SIZE, "lambda_spots": SPOT_SIZE}
+        return multiple, max([minimum, *(size for name, size in sizes.items() if getattr(self, name))])
 
     def create_content(self, in_channels: int, out_channels: int) -> Content | None:
         """The content loss; None where it is off. Raises `UsageError` for channels that these losses do not compare."""
@@ -272,6 +274,7 @@ class UnpairedOptions(NetworkOptions):
                     f"{name} = {getattr(self, name)}: pictures of {in_channels} and {out_channels} channels have no "
                     "luminance; it is for grey and colour pictures"
                 )
+        self.needs("lambda_spots", in_channels == out_channels == 3, "pictures in colour on both sides")
         return Content(self.features) if self.lambda_content else None
 
 

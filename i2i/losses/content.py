@@ -1,6 +1,6 @@
 """Losses that compare pictures: features of a discriminator, of a generator, of a pretrained network (Wang et al.
 2018, arXiv:1711.11585, Sec. 3.3; Johnson, Alahi, Fei-Fei 2016, arXiv:1603.08155, Sec. 3.2; Park et al. 2020); and those
-that any generator may take beside those of its paper: against another structure, flicker, and grids."""
+that any generator may take beside those of its paper: against another structure, spots, flicker, and grids."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -140,6 +140,8 @@ def _light_and_dark(images: Tensor) -> Tensor:
 STRUCTURE_SIZE = 11  # pixels of the window of `structure_loss`, which a picture has at least
 _SIGMA = 1.5
 _C2 = 0.03**2
+SPOT_SIZE = 17  # pixels of the surroundings of a spot, which a picture has at least
+_SPOT_REACH, _SPOT_ALLOWANCE = 9, 0.05  # pixels within which the source's own colours count; chroma of a visible spot
 GRID_SIZE, _GRID_WINDOW = 32, 64  # pixels, at least, of a picture for `grid_loss`, and of its windows where they fit
 _PERIOD = 4  # pixels: after two doublings
 _BESIDE = 3  # bins, beyond what Hann's window smears
@@ -183,6 +185,32 @@ def structure_loss(made: Tensor, source: Tensor) -> Tensor:
         covariance = xy - mean_x * mean_y
         variances = (xx - mean_x.square()) + (yy - mean_y.square())
         return 1 - ((2 * covariance + _C2) / (variances + _C2)).mean()
+
+
+def spot_loss(made: Tensor, source: Tensor) -> Tensor:
+    """mean max(0, |s(y)| - max_Ω |s(x)| - τ) / τ, a scalar from 0 up; y is `made`, x is `source`.
+
+    A generator that plays against a discriminator on frozen features puts spots of one saturated colour into small dark
+    places (docs/lab-book.md). s is how far the chroma (C_B, C_R of Rec. 601) of a pixel is from the mean of its
+    surroundings of 17 × 17 pixels. It may be as far as that of any pixel of the source in the window Ω of 9 × 9 around
+    it, and τ = 0.05 further. So strokes may vary a colour, and a colour may move a little.
+
+    Both are (N, 3, H, W) in [-1, 1], H and W at least 17. No gradient flows to `source`. In float32.
+    """
+    with torch.autocast(made.device.type, enabled=False):
+        found = _chroma_contrast(made.float())
+        with torch.no_grad():
+            own = _chroma_contrast(source.float())
+            allowed = F.max_pool2d(own, _SPOT_REACH, stride=1, padding=_SPOT_REACH // 2) + _SPOT_ALLOWANCE
+        return F.relu(found - allowed).mean() / _SPOT_ALLOWANCE
+
+
+def _chroma_contrast(images: Tensor) -> Tensor:
+    """The distance of each pixel's chroma from the mean of its surroundings, (N, 1, H, W)."""
+    light, (red, _, blue) = luminance(images), images.split(1, dim=1)
+    chroma = torch.cat([0.564 * (blue - light), 0.713 * (red - light)], dim=1)
+    around = F.avg_pool2d(F.pad(chroma, [SPOT_SIZE // 2] * 4, mode="reflect"), SPOT_SIZE, stride=1)
+    return ((chroma - around).square().sum(dim=1, keepdim=True) + _NOTHING).sqrt()
 
 
 def stability_loss(generator: Callable[[Tensor], Tensor], x: Tensor, made: Tensor) -> Tensor:

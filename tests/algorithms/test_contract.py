@@ -225,7 +225,7 @@ def test_options_of_one_algorithm(name: str) -> None:
         "cyclegan": [
             {"lambda_identity": 0.0},
             {"pool_size": 0},
-            {"lambda_structure": 1.0, "generator": "resnet_1blocks_resize", "input_share": 0.2},
+            {"lambda_structure": 1.0, "lambda_spots": 1.0, "generator": "resnet_1blocks_resize", "input_share": 0.2},
             {"lambda_content": 1.0, "features": tiny_vgg()},
         ],
         "cut": [

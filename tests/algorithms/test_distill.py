@@ -152,6 +152,7 @@ def test_the_teacher_answers_as_its_model_file_translates(tmp_path: Path) -> Non
         ({}, {"G_features", "G_L1", "structure"}),
         ({"lambda_features": 0.0, "lambda_content": 1.0}, {"G_L1", "structure", "content"}),
         ({"lambda_L1": 0.0, "lambda_structure": 0.0, "lambda_stability": 1.0}, {"G_features", "G_stability"}),
+        ({"lambda_L1": 0.0, "lambda_spots": 1.0}, {"G_features", "structure", "spots"}),
         ({"lambda_gan": 1.0}, {"D_real", "D_fake", "G_gan", "G_features", "G_L1", "structure"}),
     ],
 )

@@ -1,6 +1,7 @@
-"""Losses that compare pictures, and those against another structure, flicker and grids: each against its formula, what
+"""Losses that compare pictures, and those against another structure, spots, flicker and grids: each against its formula, what
 a training learns from it, and which pictures and weights it is taken for."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from i2i.algorithms.gan import GANOptions
 from i2i.algorithms.pix2pix import SegmentationOptions
 from i2i.errors import UsageError
 from i2i.losses import content
-from i2i.losses.content import Content, grid_loss, luminance, stability_loss, structure_loss
+from i2i.losses.content import Content, grid_loss, luminance, spot_loss, stability_loss, structure_loss
 from i2i.training.launch import train
 from i2i.training.options import options_class
 
@@ -352,3 +353,82 @@ def test_a_network_of_transposed_convolutions_learns_not_to_show_its_grid(seed: 
     assert float(grid_loss(before)) > 25
     assert float(grid_loss(after)) < 0.02 * float(grid_loss(before))
     assert float(after.std()) > 0.5 * float(before.std())
+
+
+# Spots
+
+
+def scene(size: int = 64) -> Tensor:
+    """Grey with a ramp of light, and a blue patch of 12 pixels at the upper left."""
+    picture = torch.linspace(-0.8, 0.4, size).expand(1, 3, size, size).clone()
+    picture[:, 2, 8:20, 8:20] += 0.5
+    return picture
+
+
+def with_spot(picture: Tensor, top: int, left: int, blue: float = 0.6, side: int = 4) -> Tensor:
+    spotted = picture.clone()
+    spotted[:, 2, top : top + side, left : left + side] += blue
+    return spotted
+
+
+def test_a_spot_of_colour_that_the_picture_lacks_is_seen() -> None:
+    """C_B of 0.564 · (1 - 0.114) · 0.6 = 0.2998, C_R of -0.713 · 0.114 · 0.6 = -0.0488; the surroundings hold
+    16 of 289 pixels of it."""
+    x = torch.zeros(1, 3, 64, 64)
+    chroma = math.hypot(0.564 * 0.886 * 0.6, 0.713 * 0.114 * 0.6)
+    expected = 16 * (chroma * (1 - 16 / 289) - 0.001 - 0.05) / 0.05 / 64**2
+    assert float(spot_loss(with_spot(x, 40, 40), x)) == pytest.approx(expected, rel=1e-4)
+
+
+def test_the_pictures_own_colours_are_none() -> None:
+    x = scene()
+    assert float(spot_loss(x, x)) == 0
+    assert float(spot_loss(x + 0.3, x)) == 0  # lighter
+    assert float(spot_loss(torch.cat([x[:, :1], x[:, 1:2], x[:, 2:] + 0.6], dim=1), x)) == 0  # bluer everywhere
+    assert float(spot_loss(with_spot(x, 4, 4, blue=0.3), x)) == 0  # within reach of the patch
+    assert float(spot_loss(with_spot(x, 40, 40), x)) > 0
+    assert float(spot_loss(with_spot(x, 40, 40, blue=0.09), x)) == 0  # a stroke
+
+
+def test_the_gradient_fades_the_spot_alone() -> None:
+    x = scene()
+    made = with_spot(x, 40, 40).requires_grad_()
+    (gradient,) = torch.autograd.grad(spot_loss(made, x), made)
+    assert bool((gradient[:, 2, 40:44, 40:44] > 0).all())
+    outside = gradient.abs().sum(dim=1)
+    outside[:, 40 - 8 : 44 + 8, 40 - 8 : 44 + 8] = 0
+    assert float(outside.sum()) == 0
+
+
+def test_spots_are_measured_in_float32() -> None:
+    x = scene().bfloat16()
+    made = with_spot(x, 40, 40)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(spot_loss(made, x), spot_loss(made.float(), x.float()))
+
+
+@pytest.mark.parametrize("channels", [(1, 3), (3, 1), (1, 1)])
+def test_grey_has_no_spots(channels: tuple[int, int]) -> None:
+    with pytest.raises(UsageError, match=r"lambda_spots = 5\.0: changes nothing without pictures in colour"):
+        CUTOptions(lambda_spots=5.0).create_content(*channels)
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2])
+def test_a_network_learns_to_leave_spots_out(seed: int) -> None:
+    """One of random weights, which colours grey; what it draws is to stay."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.Conv2d(16, 3, 3, padding=1))
+    pictures = 0.2 * torch.randn(4, 1, 32, 32).expand(-1, 3, -1, -1)
+    with torch.no_grad():
+        network[2].weight.mul_(4)
+        before = network(pictures)
+    optimizer = torch.optim.Adam(network.parameters(), 1e-2)
+    for _ in range(100):
+        made = network(pictures)
+        optimizer.zero_grad()
+        (spot_loss(made, pictures) + 10 * (luminance(made) - luminance(before)).square().mean()).backward()
+        optimizer.step()
+    after = network(pictures).detach()
+    assert float(spot_loss(before, pictures)) > 0.2
+    assert float(spot_loss(after, pictures)) < 0.1 * float(spot_loss(before, pictures))
+    assert float(luminance(after).std()) > 0.5 * float(luminance(before).std())
