@@ -1,5 +1,5 @@
-"""Losses that compare pictures, and those against another structure, spots, flicker and grids: each against its formula, what
-a training learns from it, and which pictures and weights it is taken for."""
+"""Losses that compare pictures, and those against another structure, spots, flicker and grids: each against its
+formula, what a training learns from it, and which pictures and weights it is taken for."""
 
 import math
 from pathlib import Path
