@@ -30,7 +30,7 @@ LONG := training browser evaluation tools commands/test_installation* commands/t
 	folders/test_alone* films/test_video* inference/test_loaded_model* inference/test_bundled* inference/test_sample* \
 	inference/test_transform* inference/test_forks* models/test_styles* models/test_published* \
 	models/test_hostile* images/test_hostile* images/test_limits* algorithms/test_learning* algorithms/test_gan* \
-	algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* algorithms/test_stability* \
+	algorithms/test_cut* algorithms/test_contract* algorithms/test_newcomer* \
 	algorithms/test_distill* test_benchmarks* test_proportions* test_download* test_cli* test_platforms* test_silence* \
 	test_signals* test_bad_paths*
 

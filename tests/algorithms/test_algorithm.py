@@ -1,8 +1,14 @@
-"""The history of generated images: it fills, exchanges half, and is a function of the seed and its state."""
+"""The history of generated images: it fills, exchanges half, and is a function of the seed and its state; and the
+numbers that a training adapts."""
 
+import pytest
 import torch
 
 from i2i.algorithms.algorithm import ImagePool
+from i2i.algorithms.cyclegan import CycleGAN, CycleGANOptions
+from i2i.data.pair import ImagePair
+from i2i.training.options import TrainingOptions
+from i2i.training.step import ProcessGroup, TrainingStep
 
 
 def image(value: float) -> torch.Tensor:
@@ -46,3 +52,12 @@ def test_a_kept_image_is_a_copy_and_finite() -> None:
     assert torch.isnan(pool(fakes)).all()
     fakes.fill_(5)
     assert torch.equal(pool.images[0], torch.zeros(1, 2, 2))
+
+
+def test_processes_agree_on_what_is_adapted(monkeypatch: pytest.MonkeyPatch) -> None:
+    algorithm, processes = CycleGAN(CycleGANOptions(ada_target=0.6, ngf=2, ndf=2)), ProcessGroup("cpu")
+    step, averaged = TrainingStep(algorithm, TrainingOptions(), processes), []
+    monkeypatch.setattr(processes, "average_", averaged.extend)
+    monkeypatch.setattr(algorithm, "losses", lambda batch, step: iter(()))
+    step(ImagePair(*torch.zeros(2, 1, 3, 8, 8)), 0)
+    assert any(tensor is algorithm.adapted()["ada"] for tensor in averaged)

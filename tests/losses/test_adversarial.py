@@ -1,12 +1,15 @@
 import math
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from i2i.algorithms.options import NetworkOptions
 from i2i.algorithms.pix2pix import class_cross_entropy
-from i2i.losses.adversarial import GANLoss, gradient_penalty, input_gradient_penalty
+from i2i.errors import UsageError
+from i2i.losses.adversarial import GANLoss
 from i2i.networks import create_generator
 
 pytestmark = pytest.mark.arithmetic
@@ -70,62 +73,80 @@ def test_sure_mistakes_have_their_gradient_in_16_bits(name: str, logit: float) -
     assert head.bias.grad.tolist() == pytest.approx([p, -p], rel=0.02)
 
 
-class Linear(nn.Module):
-    """D(x) = ⟨w, x⟩: the gradient with respect to the input is w everywhere."""
+class Quadratic(nn.Module):
+    """D(x) = ½ w Σ x², so that ∇D = w x."""
 
-    def __init__(self, w: Tensor) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.w = nn.Parameter(w)
+        self.w = nn.Parameter(torch.tensor(3.0, dtype=torch.float64))
 
     def forward(self, x: Tensor) -> Tensor:
-        return (self.w * x).sum(dim=(1, 2, 3))[:, None]
+        return 0.5 * self.w * (x * x).sum(dim=(1, 2, 3))[:, None]
 
 
-def test_penalties_on_a_linear_discriminator_are_exact() -> None:
-    w = torch.randn(3, 4, 4, dtype=torch.float64)
-    d, x, y = Linear(w), torch.randn(5, 3, 4, 4, dtype=torch.float64), torch.randn(5, 3, 4, 4, dtype=torch.float64)
-    norm = w.norm().item()
-    assert gradient_penalty(d, x, y).item() == pytest.approx((norm - 1) ** 2)
-    assert input_gradient_penalty(d, x).item() == pytest.approx(norm**2 / 2)
+def pictures(seed: int, *size: int) -> Tensor:
+    return torch.rand(size, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) * 2 - 1
 
 
-def test_the_gradient_penalty_reaches_the_weights_and_pulls_the_slope_to_one() -> None:
+@pytest.mark.parametrize(
+    ("mode", "options", "gp", "r1", "r2"),
+    [
+        *((mode, {}, 0, 0, 0) for mode in ("vanilla", "minimax", "lsgan", "hinge", "relativistic")),
+        *((mode, {"r1_gamma": 5.0, "r2_gamma": 7.0}, 0, 5, 7) for mode in ("lsgan", "relativistic", "nonsaturating")),
+        ("nonsaturating", {}, 0, 10, 0),
+        ("nonsaturating", {"r1_gamma": 0.0}, 0, 0, 0),
+        ("wgangp", {}, 10, 0, 0),
+        ("wgangp", {"lambda_gp": 4.0, "r1_gamma": 5.0}, 4, 5, 0),
+        ("wgangp", {"lambda_gp": 0.0, "r2_gamma": 7.0}, 0, 0, 7),
+    ],
+)
+def test_penalties_are_their_formulas(mode: Any, options: dict[str, Any], gp: float, r1: float, r2: float) -> None:
+    """Half of λ E[(‖∇D(x̂)‖ - 1)²], one place for each sample, and of γ/2 E[‖∇D‖²] of real images (R1) and of fakes
+    (R2); and what D learns of them."""
+    D, real, fake = Quadratic(), pictures(1, 5, 3, 4, 4), pictures(2, 5, 3, 4, 4)
     torch.manual_seed(0)
-    d = Linear(torch.randn(3, 4, 4))
-    optimizer = torch.optim.Adam(d.parameters(), lr=0.05)
-    assert d.w.norm().item() > 2
-    for _ in range(300):
-        optimizer.zero_grad()
-        gradient_penalty(d, torch.randn(4, 3, 4, 4), torch.randn(4, 3, 4, 4)).backward()
-        optimizer.step()
-    assert d.w.norm().item() == pytest.approx(1, abs=0.01)
+    between = real + torch.rand(5, 1, 1, 1, dtype=torch.float64) * (fake - real)
+    norms = [(D.w * x).flatten(1).norm(dim=1) for x in (between, real, fake)]
+    expected = (gp * (norms[0] - 1).square() + r1 / 2 * norms[1].square() + r2 / 2 * norms[2].square()).mean() / 2
+    torch.manual_seed(0)
+    found = NetworkOptions(gan_mode=mode, **options).gan_loss().penalty("P", D, real, fake)
+    if not (gp or r1 or r2):
+        assert found == {}
+        return
+    assert found.keys() == {"P"}
+    for one, other in zip(
+        (found["P"], *torch.autograd.grad(found["P"], D.w)),
+        (expected, *torch.autograd.grad(expected, D.w)),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=0)
 
 
-def test_the_gradient_is_taken_between_real_and_fake() -> None:
-    seen: list[Tensor] = []
-
-    class Recording(Linear):
-        def forward(self, x: Tensor) -> Tensor:
-            seen.append(x.detach())
-            return super().forward(x)
-
-    real, fake = torch.zeros(8, 1, 2, 2), torch.ones(8, 1, 2, 2)
-    gradient_penalty(Recording(torch.ones(1, 2, 2)), real, fake)
-    shares = seen[0].flatten(1)
-    assert torch.equal(shares.min(dim=1).values, shares.max(dim=1).values)  # one share per sample
-    assert len(shares[:, 0].unique()) == 8
+def test_the_relativistic_loss_compares_row_by_row() -> None:
+    gan = NetworkOptions(gan_mode="relativistic").gan_loss()
+    real, fake = pictures(1, 4, 1, 3, 3), pictures(2, 4, 1, 3, 3)
+    for made, better, worse in (
+        (gan.generator(fake, real), fake, real),
+        (2 * gan.discriminator(real, fake), real, fake),
+        (2 * gan.named_losses("D", real, fake)["D_pair"], real, fake),
+    ):
+        assert made.item() == pytest.approx(np.log1p(np.exp((worse - better).numpy())).mean(), rel=1e-12)
+    with pytest.raises(UsageError, match="these have 3x4 and 3x3 patches; crop all to one size"):
+        gan.generator(pictures(1, 1, 1, 3, 4), pictures(1, 1, 1, 3, 3))
 
 
-@pytest.mark.parametrize(("mode", "weight"), [("wgangp", 10.0), ("nonsaturating", 10.0)])
-def test_a_mode_applies_its_penalty_halved(mode: Any, weight: float) -> None:
-    d, x = Linear(torch.full((3, 2, 2), 0.5)), torch.randn(4, 3, 2, 2)
-    (name, value), *rest = GANLoss(mode).penalty("P", d, x, x).items()
-    norm = math.sqrt(12 * 0.25)
-    expected = (norm - 1) ** 2 if mode == "wgangp" else norm**2 / 2
-    assert (name, rest) == ("P", [])
-    assert value.item() == pytest.approx(0.5 * weight * expected, rel=1e-5)
+def test_real_logits_are_computed_for_the_relativistic_loss_alone() -> None:
+    D, x = Quadratic(), pictures(1, 4, 3, 4, 4)
+    assert GANLoss("lsgan").real_logits(D, x) is None
+    found = GANLoss("relativistic").real_logits(D, x)
+    assert isinstance(found, Tensor) and torch.equal(found, D(x)) and not found.requires_grad
 
 
-@pytest.mark.parametrize("mode", ["vanilla", "minimax", "lsgan", "hinge", "relativistic"])
-def test_the_other_modes_have_no_penalty(mode: Any) -> None:
-    assert GANLoss(mode).penalty("P", Linear(torch.ones(1, 1, 1)), torch.ones(1, 1, 1, 1), torch.ones(1, 1, 1, 1)) == {}
+@pytest.mark.parametrize("mode", ["vanilla", "minimax", "nonsaturating", "lsgan"])
+def test_the_label_of_real_images_is_smoothed_and_no_other(mode: Any) -> None:
+    plain, gan = (NetworkOptions(gan_mode=mode, label_smoothing=label).gan_loss() for label in (0, 0.1))
+    logits = pictures(1, 5, 3, 4, 4) * 5
+    assert gan.real(logits).item() == pytest.approx((mse if mode == "lsgan" else bce)(logits, 0.9), rel=1e-12)
+    assert torch.equal(gan.fake(logits), plain.fake(logits)) and torch.equal(
+        gan.generator(logits), plain.generator(logits)
+    )

@@ -1,16 +1,19 @@
-"""The multi-scale discriminator, and the losses of one."""
+"""Discriminators of several scales, the losses of one, and weights with a spectral norm."""
 
+import copy
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from i2i.algorithms.algorithm import forward_together
+from i2i.algorithms.algorithm import forward_together, frozen
+from i2i.algorithms.options import NetworkOptions
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GANLoss
 from i2i.networks import create_discriminator, discriminator_config
+from i2i.networks.blocks import SpectralConv2d, init_weights
 from i2i.networks.patchgan import MultiScaleConfig, MultiScalePatchGAN
 
 pytestmark = pytest.mark.arithmetic
@@ -114,3 +117,111 @@ def test_one_scale_is_a_patchgan() -> None:
     (logits,) = D(images())
     assert torch.equal(logits, D.scales[0](images()))
     assert D.config.minimum_size == D.config.each.minimum_size
+
+
+# Spectral normalisation
+
+
+def spectral(seed: int = 0) -> SpectralConv2d:
+    torch.manual_seed(seed)
+    return SpectralConv2d(3, 8, 4, padding=1).double()
+
+
+def largest_singular_value(layer: nn.Conv2d) -> float:
+    return float(np.linalg.svd(layer.weight.detach().numpy().reshape(layer.out_channels, -1), compute_uv=False)[0])
+
+
+def update(layer: nn.Conv2d, by: float = 0.1) -> None:
+    with torch.no_grad():
+        layer.weight.add_(torch.randn_like(layer.weight), alpha=by)
+
+
+def test_weights_are_divided_by_their_largest_singular_value() -> None:
+    layer, x = spectral(), images()
+    for _ in range(100):
+        layer.restart_power_iteration()
+    plain = nn.Conv2d(3, 8, 4, padding=1).double()
+    plain.load_state_dict({"weight": layer.weight / largest_singular_value(layer), "bias": layer.bias})
+    torch.testing.assert_close(layer(x), plain(x), rtol=1e-9, atol=1e-9)
+
+
+def test_spectral_gradients_are_torch_s() -> None:
+    """Of torch's own normalisation after as many iterations; its second vector follows from the first."""
+    layer, x = spectral(), images()
+    other = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 8, 4, padding=1).double())
+    norm = other.parametrizations.weight[0]  # type: ignore[index]
+    with torch.no_grad():
+        other.parametrizations.weight.original.copy_(layer.weight)  # type: ignore[union-attr,operator]
+        other.bias.copy_(layer.bias)  # type: ignore[union-attr,operator]
+        norm._u.copy_(layer.u)
+        norm._v.copy_(nn.functional.normalize(layer.weight.flatten(1).t() @ layer.u, dim=0))
+    other.eval()  # it would iterate by itself
+    made = torch.autograd.grad(layer(x).square().sum(), [layer.weight, layer.bias])
+    expected = torch.autograd.grad(other(x).square().sum(), [other.parametrizations.weight.original, other.bias])  # type: ignore[union-attr,list-item]
+    for one, another in zip(made, expected, strict=True):
+        torch.testing.assert_close(one, another, rtol=1e-9, atol=1e-9)
+
+
+def test_one_power_iteration_for_each_update() -> None:
+    layer = spectral()
+    layer.update_power_iteration()
+    update(layer)
+    u = layer.u.clone()
+    matrix = layer.weight.detach().flatten(1).numpy()
+    v = matrix.T @ u.numpy()
+    expected = matrix @ (v / np.linalg.norm(v))
+    for quiet in (torch.no_grad(), frozen(layer)):
+        with quiet:
+            layer.update_power_iteration()
+    layer.eval().update_power_iteration()
+    assert torch.equal(layer.u, u), "nobody is training it"
+    for _ in range(3):
+        layer.train().update_power_iteration()
+    np.testing.assert_allclose(layer.u.numpy(), expected / np.linalg.norm(expected), rtol=1e-12)
+
+
+def test_the_estimate_keeps_up_with_training() -> None:
+    D = init_weights(create_discriminator("patchgan_16_spectral", width=8))
+    optimizer = torch.optim.Adam(D.parameters(), lr=2e-3, fused=True)
+    for i in range(40):
+        loss = D(images(seed=i).float()).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    for layer in D.modules():
+        if isinstance(layer, SpectralConv2d):
+            assert float(layer.sigma().detach()) == pytest.approx(largest_singular_value(layer), rel=0.02)
+
+
+def test_a_graph_outlives_the_next_iteration() -> None:
+    layer, x = spectral(), images()
+    loss = layer(x).square().sum()
+    (expected,) = torch.autograd.grad(loss, layer.weight, retain_graph=True)
+    layer.u.copy_(torch.roll(layer.u, 1))
+    assert torch.equal(torch.autograd.grad(loss, layer.weight)[0], expected)
+
+
+def test_it_can_be_built_without_memory() -> None:
+    with torch.device("meta"):
+        D = create_discriminator("patchgan_16_spectral", width=4)
+        assert D(torch.empty(1, 3, 32, 32)).shape == (1, 1, 14, 14)
+
+
+def test_a_copy_and_a_state_go_on_alike() -> None:
+    D = create_discriminator("patchgan_16_spectral", width=4)
+    again = create_discriminator("patchgan_16_spectral", width=4)
+    twin = copy.deepcopy(D)
+    again.load_state_dict(D.state_dict())
+    x = images().float()
+    assert torch.equal(D(x), again(x)) and torch.equal(D(x), twin(x))
+    assert sum(name.endswith(".u") for name in D.state_dict()) == 3
+
+
+def test_every_convolution_is_normalised_and_nothing_else() -> None:
+    D = create_discriminator("patchgan_70_spectral", width=4)
+    kinds = {type(module) for module in D.layers}  # type: ignore[union-attr]
+    assert kinds == {SpectralConv2d, nn.LeakyReLU, nn.Identity}
+    assert all(module.bias is not None for module in D.modules() if isinstance(module, SpectralConv2d))
+    options = NetworkOptions(discriminator="patchgan_16_spectral", norm="instance")
+    norms = options.discriminator_config(3).norm, options.generator_config(3, 3).norm  # type: ignore[union-attr]
+    assert norms == ("spectral", "instance"), "its name says the norm of the discriminator, and of no other network"
