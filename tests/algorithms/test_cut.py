@@ -168,13 +168,12 @@ def test_places_and_flips_are_a_picture_s_own() -> None:
 
 
 @pytest.mark.arithmetic
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_every_weight_learns_in_16_bits(precision: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_every_weight_learns_in_16_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where the source is encoded again, without a gradient, in the same autocast."""
     monkeypatch.setattr(cut, "draw_flips", lambda generators: torch.ones(len(generators), dtype=torch.bool))
     algorithm = build(flip_equivariance=True)
     before = {n: [p.detach().clone() for p in net.parameters()] for n, net in algorithm.networks().items()}
-    options = TrainingOptions(precision=precision)
+    options = TrainingOptions(precision="fp16")
     prepare(algorithm.networks().values(), torch.device("cpu"), options.precision, options.compile)
     step = TrainingStep(algorithm, options, ProcessGroup("cpu"))
     step.loss_scale.scale.clamp_(max=2.0**8)
@@ -235,18 +234,15 @@ FASTCUT = {"lambda_NCE_A": 10.0, "lambda_NCE_B": 0.0, "flip_equivariance": True}
 
 
 @pytest.mark.parametrize(
-    ("variant", "steps", "of_input", "of_untrained"),
+    ("variant", "steps", "of_input"),
     [
-        pytest.param(NARROW, 100, 0.7, 0.5, id="CUT"),
-        pytest.param(NARROW, 200, 0.6, 0.35, id="CUT for longer", marks=pytest.mark.slow),
-        pytest.param(FASTCUT, 300, 0.6, 0.35, id="FastCUT", marks=pytest.mark.slow),
+        pytest.param(NARROW, 100, 0.7, id="CUT"),
+        pytest.param(NARROW, 200, 0.6, id="CUT for longer", marks=pytest.mark.slow),
+        pytest.param(FASTCUT, 300, 0.6, id="FastCUT", marks=pytest.mark.slow),
     ],
 )
-def test_cut_finds_the_true_map(
-    variant: dict[str, Any], steps: int, of_input: float, of_untrained: float, tmp_path: Path
-) -> None:
-    """Its translation is so many times as far from the truth as the input itself at most, and as an untrained
-    network's.
+def test_cut_finds_the_true_map(variant: dict[str, Any], steps: int, of_input: float, tmp_path: Path) -> None:
+    """Its translation is so many times as far from the truth as the input itself at most.
 
     It is 0.56 to 0.59 of the input's distance with three seeds after 100 steps, 0.40 and 0.44 with two after 200, and
     with FastCUT 0.43 ± 0.04 with three after 300; without the contrastive loss 0.8 to 0.9. (After 200 steps FastCUT
@@ -255,46 +251,33 @@ def test_cut_finds_the_true_map(
     held_out = ToyUnpaired(size=32, train=False)
     day = torch.stack([held_out[t].a for t in range(24)])
     dusk = true_map(day)
-
-    def distance(most: int) -> float:
-        run = tmp_path / str(most)
-        options = CUTRun(
-            run=run, init_type="normal", num_patches=32, embedding_width=64, max_steps=most, n_epochs=1,
-            n_epochs_decay=max(1, steps // 100 - 1), lr=2e-3, **(TOY | SMALL_CROPS | RESNET | variant),
-        )  # fmt: skip
-        train(CUT, options)
-        return l1(translated(run, day, "a2b"), dusk).mean().item()
-
-    identity, untrained, trained = l1(day, dusk).mean().item(), distance(1), distance(steps)
-    assert trained < of_input * identity
-    assert trained < of_untrained * untrained
-    assert not health_issues(tmp_path / f"{steps}")
+    options = CUTRun(
+        run=tmp_path, init_type="normal", num_patches=32, embedding_width=64, max_steps=steps, n_epochs=1,
+        n_epochs_decay=max(1, steps // 100 - 1), lr=2e-3, **(TOY | SMALL_CROPS | RESNET | variant),
+    )  # fmt: skip
+    train(CUT, options)
+    assert l1(translated(tmp_path, day, "a2b"), dusk).mean() < of_input * l1(day, dusk).mean()
+    assert not health_issues(tmp_path)
 
 
 @pytest.mark.slow
 def test_sincut_finds_the_map_of_one_picture(tmp_path: Path) -> None:
     """From one picture of day and another one of dusk: after 200 steps the whole picture's translation is at most 0.75
-    times as far from the truth as the picture itself, and at most 0.5 times as far as an untrained network's."""
+    times as far from the truth as the picture itself."""
     scenes = ToyUnpaired(size=192)
     day, truth = scenes[0].a[None], true_map(scenes[0].a[None])
     for side, scene in (("trainA", day), ("trainB", true_map(scenes[1].a[None]))):
         (tmp_path / "data" / side).mkdir(parents=True)
         images.write(tmp_path / "data" / side / "one.png", images.Picture(images.to_pixels(scene[0])))
     sincut = from_mapping(CUTRun, read_options(Path(__file__).parents[2] / "configs" / "sincut.yaml"))
-
-    def distance(steps: int) -> float:
-        run = tmp_path / str(steps)
-        small = {
-            **vars(sincut), "data": tmp_path / "data", "run": run, "generator": "resnet_2blocks", "ngf": 16, "ndf": 16,
-            "discriminator": "patchgan_16", "init_type": "normal", "num_patches": 32, "embedding_width": 64,
-            "preprocess": "crop", "crop_size": 32, "random_zoom": 0.5, "batch_size": 4, "workers": 0,
-            "max_steps": steps, "n_epochs": 400, "n_epochs_decay": 400,
-        }  # fmt: skip
-        train(CUT, CUTRun(**small))
-        return l1(translated(run, day, "a2b"), truth).mean().item()
-
-    identity, untrained, trained = l1(day, truth).mean().item(), distance(1), distance(200)
-    assert trained < 0.75 * identity and trained < 0.5 * untrained
+    small = {
+        **vars(sincut), "data": tmp_path / "data", "run": tmp_path / "run", "generator": "resnet_2blocks", "ngf": 16,
+        "ndf": 16, "discriminator": "patchgan_16", "init_type": "normal", "num_patches": 32, "embedding_width": 64,
+        "preprocess": "crop", "crop_size": 32, "random_zoom": 0.5, "batch_size": 4, "workers": 0,
+        "max_steps": 200, "n_epochs": 400, "n_epochs_decay": 400,
+    }  # fmt: skip
+    train(CUT, CUTRun(**small))
+    assert l1(translated(tmp_path / "run", day, "a2b"), truth).mean() < 0.75 * l1(day, truth).mean()
 
 
 def test_a_domain_without_a_picture(tmp_path: Path) -> None:

@@ -261,23 +261,17 @@ def test_a_folder_with_two_directions_is_no_teacher(tmp_path: Path) -> None:
 
 def test_a_student_comes_near_its_teacher(tmp_path: Path) -> None:
     """After 70 steps at most 0.35 times as far from what it makes as the picture itself is (0.28 to 0.31 with three
-    seeds), and at most 0.65 times as far as an untrained student."""
+    seeds)."""
     domains = {"input_domain": "day", "output_domain": "dusk", "paint_size": 256}
     path = tmp_path / "teacher.safetensors"
     write_teacher(path, "resnet_2blocks_antialiased", width=8, gain=0.02, described=domains)
     scenes = ToyDomain(size=32, train=False, make_pair=lambda picture, seed: Distill.make_pair(None, picture, seed))
     day = torch.stack([scenes[t].a for t in range(16)])
     taught = Teacher.opened(str(path))(day)
-
-    def distance(steps: int) -> float:
-        given = {"teacher": str(path), "lr": 5e-3, "max_steps": steps, "n_epochs": 1, "n_epochs_decay": 1}
-        train(Distill, options(run=tmp_path / str(steps), **given))
-        return l1(translated(tmp_path / str(steps), day, "a2b"), taught).mean().item()
-
-    untrained, trained = distance(1), distance(70)
-    assert trained < 0.35 * l1(day, taught).mean().item()
-    assert trained < 0.65 * untrained
-    info = read_info(tmp_path / "70" / "a2b.safetensors")
+    given = {"teacher": str(path), "lr": 5e-3, "max_steps": 70, "n_epochs": 1, "n_epochs_decay": 1}
+    train(Distill, options(run=tmp_path / "run", **given))
+    assert l1(translated(tmp_path / "run", day, "a2b"), taught).mean() < 0.35 * l1(day, taught).mean()
+    info = read_info(tmp_path / "run" / "a2b.safetensors")
     assert (info.training.algorithm, info.training.teacher) == ("distill", weights_sha256(path))
     assert (info.input_domain, info.output_domain, info.paint_size) == ("day", "dusk", 256)
 

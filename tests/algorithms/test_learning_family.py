@@ -14,7 +14,7 @@ import i2i
 from i2i import images
 from i2i.algorithms import ALGORITHMS
 from i2i.data.pair import ImagePair
-from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired, true_map
+from i2i.data.toy import ToyPairs, ToyUnpaired, true_map
 from i2i.errors import UsageError
 from i2i.evaluation.data import open_data
 from i2i.evaluation.metrics import confusion, l1, psnr, scores
@@ -33,59 +33,38 @@ def run(name: str, folder: Path, steps: int, **options: Any) -> Path:
     return folder / str(steps)
 
 
-def test_segmentation_labels_scenes_it_never_saw(tmp_path: Path) -> None:
-    """90 of 100 pixels right after 100 steps (91.1 to 91.9 with three seeds after 90), as colours of the palette and no
-    others; under 50 at first."""
-    held_out = [ToyPairs(size=32, train=False)[t] for t in range(24)]
-    right = [to_classes(images.to_pixels(pair.a), CLASSES) for pair in held_out]
-
-    def accuracy(steps: int) -> float:
-        folder = run("segmentation", tmp_path, steps, classes_a="toy", direction="b2a")
-        translate = i2i.load_translator(folder, device="cpu", precision="fp32", runtime="torch")
-        made = [translate(images.to_pixels(pair.b)) for pair in held_out]
-        labels = [to_classes(pixels, CLASSES) for pixels in made]
-        for pixels, classes in zip(made, labels, strict=True):
-            assert (to_colours(classes, CLASSES) == pixels).all()
-        return sum(float((one == other).mean()) for one, other in zip(labels, right, strict=True)) / len(right)
-
-    assert accuracy(1) < 0.5
-    assert accuracy(100) > 0.9
-    assert not health_issues(tmp_path / "100")
-
-
-def test_segmentation_is_chosen_and_stopped_by_how_well_it_labels(tmp_path: Path) -> None:
-    """The scores of a validation are those of the model file on the same pictures, whole sets at a time."""
+def test_segmentation_labels_scenes_it_never_saw_and_stops_by_how_well(tmp_path: Path) -> None:
+    """90 of 100 pixels right after 100 steps (91.1 to 91.9 with three seeds after 90; under 50 at first), as colours of
+    the palette and no others. The scores of the validation are those of the model file on the same pictures, whole sets
+    at a time."""
     goal = {"best_metric": "mean_iou", "stop_when": "pixel_accuracy>=0.5", "validate_every": 1, "validate_images": 12}
-    folder = run("segmentation", tmp_path, 200, classes_a="toy", direction="b2a", n_epochs=4, **goal)
+    folder = run("segmentation", tmp_path, 200, classes_a="toy", direction="b2a", **goal)
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    found = [line for line in lines if line["kind"] == "validation"]
-    assert set(found[-1]["metrics"]) == {f"fake_B/{name}" for name in ("l1", "pixel_accuracy", "mean_iou")}
+    (found,) = [line for line in lines if line["kind"] == "validation"]
+    assert set(found["metrics"]) == {f"fake_B/{name}" for name in ("l1", "pixel_accuracy", "mean_iou")}
+    assert found["metrics"]["fake_B/pixel_accuracy"] >= 0.5 and found["step"] == 100
     translate = i2i.load_translator(folder / "b2a-best.safetensors", device="cpu", precision="fp32", runtime="torch")
-    held_out = [ToyPairs(size=32, train=False)[t] for t in range(12)]
-    total = np.zeros((len(CLASSES), len(CLASSES) + 1), int)
-    for pair in held_out:
-        pictures = translate(images.to_pixels(pair.b)), images.to_pixels(pair.a)
-        total += confusion(*(to_classes(pixels, CLASSES) for pixels in pictures), len(CLASSES))  # type: ignore[call-arg]
-    best = max(line["metrics"]["fake_B/mean_iou"] for line in found)
-    assert best == pytest.approx(scores(total).mean_iou, abs=2e-3), "rounding decides a few of 12,288 pixels"
-    assert found[-1]["metrics"]["fake_B/pixel_accuracy"] >= 0.5 and found[-1]["step"] < 200
+    counts, right = np.zeros((len(CLASSES), len(CLASSES) + 1), int), []
+    for number, pair in enumerate(ToyPairs(size=32, train=False)[t] for t in range(24)):
+        made = translate(images.to_pixels(pair.b))
+        labels, truth = to_classes(made, CLASSES), to_classes(images.to_pixels(pair.a), CLASSES)
+        assert (to_colours(labels, CLASSES) == made).all()
+        right.append((labels == truth).mean())
+        if number < 12:
+            counts += confusion(labels, truth, len(CLASSES))
+    assert np.mean(right) > 0.9
+    rounding = pytest.approx(scores(counts).mean_iou, abs=2e-3)  # which decides a few of 12,288 pixels
+    assert found["metrics"]["fake_B/mean_iou"] == rounding
+    assert not health_issues(folder)
 
 
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        (
-            "segmentation",
-            {"classes_a": "toy", "direction": "b2a", "stop_when": "ssim>=0.5"},
-            "ssim is of pictures",
-        ),
+        ("segmentation", {"classes_a": "toy", "direction": "b2a", "stop_when": "ssim>=0.5"}, "ssim is of pictures"),
         ("segmentation", {"classes_a": "toy", "direction": "b2a", "best_metric": "psnr"}, "use mean_iou"),
         ("cyclegan", {"best_metric": "mean_iou"}, "mean_iou is of labels, and these are pictures"),
-        (
-            "pix2pix",
-            {"classes_a": "toy", "stop_when": "pixel_accuracy>=1"},
-            "pixel_accuracy is of labels",
-        ),
+        ("pix2pix", {"classes_a": "toy", "stop_when": "pixel_accuracy>=1"}, "pixel_accuracy is of labels"),
     ],
 )
 def test_metrics_of_what_is_not_made(name: str, options: dict[str, Any], said: str, tmp_path: Path) -> None:
@@ -113,19 +92,14 @@ def test_colorization_finds_the_colours(tmp_path: Path) -> None:
 
 
 def test_pix2pixhd_renders_label_maps(tmp_path: Path) -> None:
-    """17.5 dB (18.8 to 19.3 with three seeds) on unseen label maps of 64 px after 45 steps; the untrained network has
-    under 14 dB."""
+    """17.5 dB (18.8 to 19.3 with three seeds) on unseen label maps of 64 px after 45 steps; at first under 14 dB."""
     held_out = [ToyPairs(size=64, train=False)[t] for t in range(12)]
     labels, scenes = torch.stack([p.a for p in held_out]), torch.stack([p.b for p in held_out])
     options = {"generator": "pix2pixhd", "discriminator": "patchgan_16_multiscale2", "ngf": 4, "classes_a": "toy"}
     options |= {"instance_edges": True, "load_size": 64, "crop_size": 64, "batch_size": 2}
-
-    def score(steps: int) -> float:
-        return psnr(translated(run("pix2pixhd", tmp_path, steps, **options), labels, "a2b"), scenes).mean().item()
-
-    assert score(1) < 14
-    assert score(45) > 17.5
-    assert not health_issues(tmp_path / "45")
+    folder = run("pix2pixhd", tmp_path, 45, **options)
+    assert psnr(translated(folder, labels, "a2b"), scenes).mean() > 17.5
+    assert not health_issues(folder)
 
 
 def test_edges_tell_instances_of_one_class_apart(tmp_path: Path) -> None:
@@ -149,15 +123,7 @@ def test_pix2pix_learns_to_be_stable(tmp_path: Path) -> None:
     here, there = held_out[..., 4:36, 4:36], held_out[..., 4:36, 5:37]
 
     def flicker(weight: float) -> float:
-        small = {
-            "dropout": False,
-            "batch_size": 2,
-            "ngf": 8,
-            "ndf": 8,
-            "lr": 1e-3,
-            "n_epochs": 100,
-            "n_epochs_decay": 100,
-        }
+        small = {"dropout": False, "batch_size": 2, "ngf": 8, "ndf": 8, "lr": 1e-3, "n_epochs": 100}
         folder = run("pix2pix", tmp_path / str(weight), 50, lambda_stability=weight, **small)
         translate = i2i.load_translator(folder, direction="a2b", device="cpu", precision="fp32", runtime="torch")
         one, other = (torch.stack([translate(image) for image in images]) for images in (here, there))
@@ -165,15 +131,6 @@ def test_pix2pix_learns_to_be_stable(tmp_path: Path) -> None:
 
     plain, stable = flicker(0.0), flicker(1000.0)
     assert stable < 0.7 * plain
-
-
-@pytest.mark.parametrize("name", ["colorization"])
-def test_samples_of_one_domain_are_pairs_by_themselves(name: str) -> None:
-    algorithm = ALGORITHMS[name]
-    toys = ToyDomain(size=32, make_pair=lambda picture, seed: algorithm.make_pair(None, picture, seed))
-    pair = toys[3]
-    assert pair.a.shape == (1, 32, 32) and pair.b.shape == (2, 32, 32)
-    assert float(pair.a.abs().max()) <= 1 and float(pair.b.abs().max()) <= 1
 
 
 @pytest.mark.slow

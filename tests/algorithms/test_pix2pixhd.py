@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from tiny_networks import vgg_layers
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import vgg19
 
 from i2i.algorithms.pix2pixhd import Pix2PixHD, Pix2PixHDOptions
 from i2i.data.pair import ImagePair
@@ -107,24 +107,17 @@ def test_feature_matching_is_its_formula() -> None:
     assert float(feature_matching(made, real)) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.fixture(scope="module")
-def vgg(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, nn.Module]:
+def test_the_perceptual_loss_is_that_of_torchvisions_network(tmp_path: Path) -> None:
     torch.manual_seed(0)
-    network = vgg19(weights=None).features[:30]
-    file = tmp_path_factory.mktemp("vgg") / "vgg19.safetensors"
+    network, file = vgg_layers("E")[:30], tmp_path / "vgg19.safetensors"
     save_file({f"features.{name}": value for name, value in network.state_dict().items()}, file)
-    return file, network
-
-
-def test_the_perceptual_loss_is_that_of_torchvisions_network(vgg: tuple[Path, nn.Module]) -> None:
-    file, network = vgg
     made, real = (torch.rand(2, 2, 3, 32, 32, generator=torch.Generator().manual_seed(1)) * 2 - 1).unbind()
     made.requires_grad_(True)
     mean, deviation = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     expected = torch.zeros(())
     x, y = (((z.detach() + 1) / 2 - mean[:, None, None]) / deviation[:, None, None] for z in (made, real))
     with torch.no_grad():
-        for number, layer in enumerate(network):  # type: ignore[arg-type]
+        for number, layer in enumerate(network):
             x, y = layer(x.clone()), layer(y.clone())
             if number in (1, 6, 11, 20, 29):
                 expected = expected + (x - y).abs().mean() / 2 ** {1: 5, 6: 4, 11: 3, 20: 2, 29: 0}[number]

@@ -1,8 +1,6 @@
 """prepare_dataset.py: looking at data sets, putting pairs together and apart, dividing."""
 
 import json
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +18,6 @@ from i2i.tools.datasets.inspect import as_json, as_text, difference_hash, inspec
 from i2i.tools.datasets.pairs import combine, separate
 from i2i.tools.datasets.shape import split_dataset
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "prepare_dataset.py"
 script = partial(exit_code, "prepare-dataset")
 
 
@@ -448,20 +445,3 @@ USAGE = [
 def test_usage(words, capsys):
     assert script(*words) == 2
     assert capsys.readouterr().err
-
-
-LIGHT = """
-import runpy, sys
-script, sys.argv = sys.argv[1], ["prepare_dataset.py", "--help"]
-try:
-    runpy.run_path(script, run_name="__main__")
-except SystemExit:
-    print({"torch", "cv2", "PIL", "albumentations"} & set(sys.modules))
-"""
-
-
-def test_as_a_command(unpaired):
-    done = subprocess.run([sys.executable, SCRIPT, "--check", unpaired], capture_output=True, text=True, check=True)
-    assert "trainB" in done.stdout and not done.stderr
-    done = subprocess.run([sys.executable, "-c", LIGHT, SCRIPT], capture_output=True, text=True, check=True)
-    assert done.stdout.endswith("set()\n")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from command_line import exit_code
-from fork_server import python
 from PIL import Image
 
 from i2i.commands import installation
@@ -81,11 +80,12 @@ def test_the_demo_makes_a_contact_sheet_that_shows_a_translation(tmp_path: Path)
     assert "resumed at step" in log
 
 
-def test_the_demo_does_not_replace_a_folder_that_is_not_its_own(tmp_path: Path) -> None:
+def test_the_demo_does_not_replace_a_folder_that_is_not_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "holiday.txt").write_text("keep me")
-    done = python(ROOT / "scripts/demo.py", "--out", tmp_path)
-    assert done.returncode == 2
-    assert "not from an earlier demo" in done.stderr
+    assert exit_code("demo", "--out", tmp_path) == 2
+    assert "not from an earlier demo" in capsys.readouterr().err
     assert (tmp_path / "holiday.txt").read_text() == "keep me"
 
 

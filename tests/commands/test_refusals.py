@@ -1,14 +1,11 @@
 """Models, films and masks that do not go together, as a user meets them: the exit code, and a message that helps."""
 
-from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from command_line import exit_code
-from film_samples import animation, pyav, video
+from film_samples import animation
 from web_sites import runtime_folder
 
 from i2i import images
@@ -40,16 +37,6 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def no_frames(path: Path) -> None:
-    """A film whose stream of pictures is empty."""
-    av = pyav()
-    with av.open(str(path), "w") as out:
-        stream = out.add_stream("mpeg4", rate=30)
-        stream.height, stream.width, stream.pix_fmt = 16, 16, "yuv420p"
-        stream.codec_context.time_base = Fraction(1, 30)
-        out.start_encoding()
-
-
 KELVIN, GREY, RGB = (f"./{name}.safetensors" for name in ("kelvin", "grey", "rgb"))
 
 
@@ -73,29 +60,6 @@ def test_a_refusal_says_what_to_do(
 ) -> None:
     assert exit_code(*words) == code
     assert said in " ".join(capsys.readouterr().err.split())
-    assert not list((here / "out").glob("**/*"))
-
-
-@pytest.mark.parametrize(
-    ("make", "said"),
-    [
-        (lambda path: path.write_bytes(b"\0" * 4000), "no film that can be read"),
-        (no_frames, "there are no frames in it"),
-        (
-            lambda path: path.write_bytes(video(path.with_suffix(".mp4")).read_bytes()[:3000]),
-            "no film that can be read",
-        ),
-    ],
-    ids=["zeros", "no frames", "cut short"],
-)
-def test_a_film_that_cannot_be_read_is_named(
-    here: Path, capsys: pytest.CaptureFixture[str], make: Callable[[Path], Any], said: str
-) -> None:
-    pyav()
-    make(here / "bad.avi")
-    assert exit_code("translate", "--style", RGB, "bad.avi", "-o", "out/bad.mp4") == 3
-    found = " ".join(capsys.readouterr().err.split())
-    assert "bad.avi" in found and said in found
     assert not list((here / "out").glob("**/*"))
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from fork_server import python
+from command_line import exit_code
 from torch import nn
 
 from i2i.commands import results as command
@@ -18,7 +18,6 @@ from i2i.models.model_file import open_model
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "export.py"
 CUT = ResnetConfig(width=2, blocks=1, downsampling="antialiased", upsampling="antialiased")
 
 
@@ -43,16 +42,15 @@ def run_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_as_a_command(run_folder: Path, tmp_path: Path) -> None:
+def test_as_a_command(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "latest_net_G_B.pth"
-    words = (SCRIPT, run_folder, "--direction", "b2a", "-o", out)
-    done = python(*words)
-    assert done.returncode == 0 and done.stdout == "", done.stderr
-    assert done.stderr == f"{out}: resnet, B → A\n"
+    words = ("export", run_folder, "--direction", "b2a", "-o", out)
+    assert exit_code(*words) == 0
+    assert tuple(capsys.readouterr()) == ("", f"{out}: resnet, B → A\n")
     theirs = torch.load(out, weights_only=True)
     assert list(theirs) == list(junyanz.to_reference(CUT, network().state_dict()))
-    again = python(*words)
-    assert again.returncode == 2 and again.stderr == f"i2i: {out} exists; --overwrite replaces it\n"
+    assert exit_code(*words) == 2
+    assert tuple(capsys.readouterr()) == ("", f"i2i: {out} exists; --overwrite replaces it\n")
 
 
 def test_round_and_back_again(run_folder: Path, tmp_path: Path) -> None:

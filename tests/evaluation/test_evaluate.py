@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluation_tools import flat, folder, model, picture, script
+from evaluation_tools import FAST, flat, folder, model, picture, script
 
 from i2i import images
 from i2i.evaluation import metrics
@@ -22,8 +22,6 @@ from i2i.evaluation.sliced_wasserstein import swd
 from i2i.evaluation.training_log import Validation
 from i2i.inference.translator import load_translator
 from i2i.tools.report import write_report
-
-FAST = ("--seeds", 0)
 
 
 def tensors(path: Path) -> torch.Tensor:

@@ -1,13 +1,12 @@
 """Intervals, differences and KID in chosen features, as a user of `evaluate.py` meets them."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from evaluation_tools import drawn, flat, folder, model, picture, script
+from evaluation_tools import FAST, drawn, evaluated, flat, folder, model, picture, script
 from safetensors.torch import save_file
 from tiny_networks import tensors, tiny_vgg
 
@@ -22,15 +21,6 @@ from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.projected import digest, feature_network
 from i2i.networks.resnet import ResnetConfig
-
-FAST = ("--seeds", 0)
-
-
-def evaluated(*arguments: object) -> dict[str, Any]:
-    result = script(*arguments, "--json")
-    assert result.code == 0, result.err
-    found: dict[str, Any] = json.loads(result.out)
-    return found
 
 
 def noisy(path: Path, source: Path, deviation: float, seed: int = 0) -> Path:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from evaluation_tools import flat, folder, model, picture, script
+from evaluation_tools import FAST, flat, folder, model, picture, script
 from PIL import Image
 
 from i2i import images
@@ -22,8 +22,6 @@ from i2i.evaluation.suite import MetricSuite
 from i2i.evaluation.translators import translate
 from i2i.images import Picture
 from i2i.images.palettes import Palette, indexed
-
-FAST = ("--seeds", 0)
 
 
 @pytest.fixture

@@ -1,13 +1,12 @@
 """Runs with two directions: what each model's outputs are compared with, and whose labels are scored."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from evaluation_tools import flat, folder, model, picture, script
+from evaluation_tools import FAST, evaluated, flat, folder, model, picture, script
 from run_options import Pix2PixRun
 
 from i2i import images
@@ -23,7 +22,6 @@ from i2i.models.info import describe
 from i2i.networks.blocks import init_weights
 from i2i.networks.resnet import ResnetConfig
 
-FAST = ("--seeds", 0)
 COLOURS = np.array([[0, 0, 0], [255, 255, 255]], np.uint8)
 
 
@@ -40,18 +38,11 @@ def run(tmp_path: Path) -> Path:
     return tmp_path / "run"
 
 
-def measured(*arguments: object) -> dict[str, Any]:
-    result = script(*arguments, "--json")
-    assert result.code == 0, result.err
-    found: dict[str, Any] = json.loads(result.out)
-    return found
-
-
 def test_each_direction_is_compared_with_its_own_side(run: Path) -> None:
     options = ("--metrics", "swd", "--size", 32, *FAST)
-    both = measured(run, *options)
+    both = evaluated(run, *options)
     for direction, side in (("a2b", "B"), ("b2a", "A")):
-        alone = measured(run, *options, "--direction", direction)
+        alone = evaluated(run, *options, "--direction", direction)
         name = f"{direction} (last)"
         assert both["table"][name] == alone["table"][name]
         row = next(row for row in both["results"] if row["name"] == name)
@@ -67,7 +58,7 @@ def test_one_patch_count_for_outputs_inputs_and_floor(tmp_path: Path) -> None:
     for i in range(5):
         flat(data / "testB" / f"{i}.png", images.read(picture(tmp_path / "x.png", seed=i)).pixels // 8 + i)
     path = model(tmp_path / "m.safetensors", "b2a")
-    found = measured(path, data, "--metrics", "swd", "--size", size, *FAST)
+    found = evaluated(path, data, "--metrics", "swd", "--size", size, *FAST)
     inputs, held_out, reference = (
         list(PictureFiles(items(data / name), size=size)) for name in ("testB", "testA", "trainA")
     )
@@ -87,7 +78,7 @@ def test_pictures_that_were_trained_on_are_not_held_out(tmp_path: Path) -> None:
         folder(tmp_path / "data" / name, 2, seed=i)
     path = model(tmp_path / "m.safetensors", "b2a")
     options = ("--metrics", "swd", "--size", 32, "--split", "train", *FAST)
-    assert set(measured(path, tmp_path / "data", *options)["table"]) == {str(path), "untranslated trainB"}
+    assert set(evaluated(path, tmp_path / "data", *options)["table"]) == {str(path), "untranslated trainB"}
 
 
 @pytest.fixture
@@ -123,7 +114,7 @@ def test_labels_are_read_back_only_from_pictures_made_of_labels(run: Path, label
     }
     arguments = (run, labelled, "--split", "train", "--palette", tmp_path / "palette.txt")
     options = ("--metrics", "pixel_accuracy")
-    found = measured(*arguments, *options, "--label-model", run / "a2b.safetensors")
+    found = evaluated(*arguments, *options, "--label-model", run / "a2b.safetensors")
     beside = {row["name"]: row["measures"]["pixel_accuracy"] for row in found["results"]}
     for name, value in expected.items():
         assert beside[name]["value"] == pytest.approx(value), name
@@ -131,7 +122,7 @@ def test_labels_are_read_back_only_from_pictures_made_of_labels(run: Path, label
     assert beside[real]["value"] == pytest.approx(expected["a2b (last)"]), "those are the same pictures"
     assert {name for name, row in beside.items() if "read_back_by" in row} == {"b2a (last)", real}
 
-    found = measured(*arguments, *options)  # nothing reads what b2a makes, which is no labels
+    found = evaluated(*arguments, *options)  # nothing reads what b2a makes, which is no labels
     assert [row["name"] for row in found["results"] if row["measures"]] == ["a2b (last)"]
     assert "b2a (last): pixel_accuracy: compares labels" in found["protocol"]["left out"][0]
 
@@ -148,7 +139,7 @@ def test_class_indices_are_no_intensities(labelled: Path, tmp_path: Path) -> Non
     for path in sorted((labelled / "B").iterdir()):
         flat(tmp_path / "indices" / path.name, images.read(path).pixels[..., :1] // 255)
     palette = ("--palette", tmp_path / "palette.txt")
-    found = measured(tmp_path / "indices", labelled / "B", *palette)
+    found = evaluated(tmp_path / "indices", labelled / "B", *palette)
     assert found["table"]["indices"] == {"pixel_accuracy": 1, "class_accuracy": 1, "mean_iou": 1}
     assert "class indices" in found["protocol"]["left out"][0] and "l1, psnr" in found["protocol"]["left out"][0]
     result = script(tmp_path / "indices", labelled / "B", *palette, "--metrics", "l1", "mean_iou")
@@ -170,7 +161,7 @@ def test_labels_are_not_scored_at_another_size_and_that_is_said(labelled: Path, 
     for file in (labelled / "B").iterdir() if indexed else ():
         flat(file, images.read(file).pixels[..., :1] // 255)
     arguments = (path, labelled, "--split", "train", "--size", 16, *FAST)
-    found = measured(*arguments)
+    found = evaluated(*arguments)
     reason = "pixel_accuracy, class_accuracy, mean_iou: is for labels at their own size: leave out --size"
     assert found["protocol"]["left out"][0] == f"{path}: {reason}"
     assert ("l1" in found["table"][str(path)]) == (not indexed), "indices are no intensities, at any size"
@@ -206,7 +197,7 @@ def test_a_model_whose_outputs_are_classes(labelled: Path, tmp_path: Path, class
     arguments = (tmp_path / "m.safetensors", labelled, "--split", "train", "--precision", "fp32")
     scores = []
     for asked in (("--palette", option, "--metrics", "pixel_accuracy"), ("--metrics", "pixel_accuracy"), ()):
-        found = measured(*arguments, *asked)  # the model knows its classes
+        found = evaluated(*arguments, *asked)  # the model knows its classes
         (row,) = (row for row in found["results"] if "pixel_accuracy" in row["measures"])
         assert ("mean_iou" in row["measures"], "l1" in row["measures"]) == (not asked, not asked and classes != "2")
         scores.append(row["measures"]["pixel_accuracy"]["value"])

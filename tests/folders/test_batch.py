@@ -1,7 +1,6 @@
 """Folders of pictures: planned before anything is done, and nothing lost."""
 
 import os
-import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -10,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from fork_server import python
+from command_line import exit_code
 from heic_samples import HERE
 from PIL import Image
 
 from i2i import images
 from i2i.data.folders import find_images
-from i2i.errors import InputError, ModelError, OutputError, SomeFailed, UsageError
+from i2i.errors import ModelError, OutputError, UsageError
 from i2i.folders import plan as plan_module
 from i2i.folders.batch import translate_folder
 from i2i.images.formats import lacking
@@ -119,27 +118,6 @@ def test_size_is_of_the_shorter_side(tmp_path: Path, style: Path, size: int, exp
             translate_folder(source, tmp_path / "out2", style, size=wrong)
 
 
-def test_one_bad_file_does_not_stop_the_rest(tmp_path: Path, style: Path) -> None:
-    source = _folder(tmp_path / "in", ("a.png", "c.png"))
-    (source / "b.png").write_bytes((source / "a.png").read_bytes()[:60])
-    (source / "e.png").touch()
-    progress: list[tuple[int, int, str]] = []
-    report = translate_folder(
-        source, tmp_path / "out", style, device="cpu", progress=lambda n, total, p: progress.append((n, total, p.name))
-    )
-    assert [(r.source.name, r.status) for r in report.records] == [
-        ("a.png", "done"), ("b.png", "failed"), ("c.png", "done"), ("e.png", "failed"),
-    ]  # fmt: skip
-    assert "damaged" in report.failed[0].reason
-    assert report.failed[1].reason == "empty file"
-    assert [(number, total) for number, total, _ in progress] == [(1, 4), (2, 4), (3, 4), (4, 4)]
-    assert {name for *_, name in progress} == {"a.png", "b.png", "c.png", "e.png"}
-    assert sorted(_tree(tmp_path / "out")) == ["a.png", "c.png"]
-    with pytest.raises(SomeFailed, match=r"b\.png: damaged"):
-        translate_folder(source, tmp_path / "strict", style, device="cpu", strict=True)
-    assert sorted(_tree(tmp_path / "strict")) == ["a.png"]
-
-
 def test_what_a_format_cannot_hold_is_one_failure(tmp_path: Path) -> None:
     network = ResnetConfig(out_channels=6, width=2, blocks=0).build()
     translator = Translator(network, describe(network, direction="a2b"))
@@ -147,52 +125,6 @@ def test_what_a_format_cannot_hold_is_one_failure(tmp_path: Path) -> None:
     assert {r.source.suffix: r.status for r in report.records} == {
         ".png": "failed", ".JPG": "failed", ".tif": "done", ".webp": "failed",
     }  # fmt: skip
-
-
-@pytest.mark.parametrize(
-    ("error", "reason"),
-    [
-        (MemoryError(), "not enough memory"),
-        (torch.OutOfMemoryError("CUDA"), "not enough memory"),
-        (RuntimeError("DefaultCPUAllocator: …"), "not enough memory"),
-        (struct.error("a bug"), "unexpected error, please report it: error: a bug"),
-    ],
-)
-def test_whatever_happens_to_one_picture_the_others_are_done(
-    tmp_path: Path, style: Path, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
-) -> None:
-    _picture(tmp_path / "in" / "a.png")
-    _picture(tmp_path / "in" / "b.png", size=(20, 20))
-    run = Translator.translate_batch
-
-    def fails_on_b(self: Translator, pictures: Any, size: int | None = None) -> list[images.Picture]:
-        if len(pictures[0].pixels) == 20:
-            raise error
-        return run(self, pictures, size)
-
-    monkeypatch.setattr(Translator, "translate_batch", fails_on_b)
-    monkeypatch.setattr(Translator, "stream", lambda self, picture, size: fails_on_b(self, [picture], size)[0])
-    report = translate_folder(tmp_path / "in", tmp_path / "out", style, device="cpu")
-    assert [(r.status, r.reason[: len(reason)]) for r in report.records] == [("done", ""), ("failed", reason)]
-
-
-def test_existing_outputs(tmp_path: Path, style: Path) -> None:
-    source, out = _folder(tmp_path / "in"), tmp_path / "out"
-    translate_folder(source, out, style, device="cpu")
-    whole = _tree(out)
-    (out / "a.png").write_bytes(b"old")
-    (out / "deep" / "d.tif").unlink()
-    with pytest.raises(UsageError, match=r"3 outputs exist; choose --overwrite \(replace\) or --skip-existing"):
-        translate_folder(source, out, style)
-    assert not (out / "deep" / "d.tif").exists()
-    report = translate_folder(source, out, style, device="cpu", skip_existing=True)
-    assert [r.source.name for r in report.done] == ["d.tif"]
-    assert len(report.skipped) == 3
-    assert _tree(out) == whole | {"a.png": b"old"}
-    translate_folder(source, out, style, device="cpu", overwrite=True)
-    assert _tree(out) == whole
-    with pytest.raises(UsageError, match="contradict"):
-        translate_folder(source, out, style, overwrite=True, skip_existing=True)
 
 
 def test_a_folder_of_results_is_listed_for_many_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,20 +137,6 @@ def test_a_folder_of_results_is_listed_for_many_only(tmp_path: Path, monkeypatch
     for inputs, count in ((source / "0.png", 0), (source, 1)):
         assert plan_module.plan(inputs, tmp_path / "out", FolderOptions()).todo
         assert len(listed) == count
-
-
-def test_an_input_that_is_named_twice_is_one(tmp_path: Path, style: Path) -> None:
-    source = _folder(tmp_path / "in", ("a.png",))
-    assert len(translate_folder([source / "a.png", source], tmp_path / "out", style, device="cpu").done) == 1
-
-
-def test_nothing_to_translate(tmp_path: Path, style: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match="no pictures"):
-        translate_folder([], tmp_path / "out", style)
-    with pytest.raises(InputError, match=r"no such file or folder\. Did you mean 'empty'"):
-        translate_folder(tmp_path / "emty", tmp_path / "out", style)
-    assert not (tmp_path / "out").exists()
 
 
 def test_the_model_is_loaded_before_anything_is_created(tmp_path: Path) -> None:
@@ -252,32 +170,6 @@ def test_a_stop_while_writing_leaves_nothing_half_written(
     assert "a.png" in left and left <= {"a.png", "c.png"}
 
 
-def test_names_that_are_not_utf8(tmp_path: Path, style: Path, not_utf8: str) -> None:
-    source, name = tmp_path / "in", f"{not_utf8}.png"
-    _picture(source / "x.png").rename(source / name)
-    assert [r.target.name for r in translate_folder(source, tmp_path / "out", style, device="cpu").done] == [name]
-    with pytest.raises(UsageError) as caught:
-        translate_folder(source, tmp_path / "out", style)
-    str(caught.value).encode()  # no undecodable byte is left in it
-
-
-def _script(*arguments: Any) -> subprocess.CompletedProcess[str]:
-    return python(ROOT / "scripts" / "translate.py", *arguments)
-
-
-def test_the_script(tmp_path: Path, style: Path) -> None:
-    source = _folder(tmp_path / "in", ("a.png", "b.png"))
-    (source / "c.png").write_bytes(b"no picture")
-    result = _script("--style", style, source, "-o", tmp_path / "out", "--device", "cpu")
-    assert result.returncode == 3, result.stderr
-    assert "2 translated, 0 skipped, 1 failed" in result.stderr
-    assert "c.png: " in result.stderr
-    assert "Traceback" not in result.stderr
-    assert result.stdout == ""
-    result = _script("--style", style, source / "a.png", source / "b.png", "-o", tmp_path / "out", "--skip_existing")
-    assert result.returncode == 0, result.stderr
-
-
 def test_the_first_picture_does_not_wait_for_torchs_compiler(tmp_path: Path) -> None:
     """It takes a second to import, and arithmetic on the device `meta` does import it."""
     torch.manual_seed(0)
@@ -292,10 +184,11 @@ def test_the_first_picture_does_not_wait_for_torchs_compiler(tmp_path: Path) -> 
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT)})
 
 
-def test_an_unknown_style_has_exit_code_2(tmp_path: Path) -> None:
-    result = _script("--style", tmp_path / "none", _picture(tmp_path / "a.png"), "-o", tmp_path / "out")
-    assert (result.returncode, result.stdout) == (2, "")
-    assert "none" in result.stderr
+def test_an_unknown_style_has_exit_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ("--style", tmp_path / "none", _picture(tmp_path / "a.png"), "-o", tmp_path / "out")
+    assert exit_code("translate", *words) == 2
+    said = capsys.readouterr()
+    assert said.out == "" and "none" in said.err
 
 
 @pytest.mark.parametrize(
@@ -344,8 +237,7 @@ def test_a_report_among_the_results(tmp_path: Path, style: Path) -> None:
     source = _folder(tmp_path / "in", ("a.png",))
     out = tmp_path / "new" / "out"
     for report, more in ((out / "r.json", ()), (tmp_path / "new" / "q.json", ("--overwrite", "--dry-run"))):
-        done = _script("--style", style, source, "-o", out, "--report", report, *more)
-        assert done.returncode == 0, done.stderr
+        assert exit_code("translate", "--style", style, source, "-o", out, "--report", report, *more) == 0
         assert '"left": 0' in report.read_text() or more
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from batch_tools import folder, picture, translator, tree
+from batch_tools import folder, translator, tree
 from PIL import Image
 
 from i2i import images
@@ -103,8 +103,13 @@ def test_outputs_that_exist_are_found_before_any_work(tmp_path: Path) -> None:
     ):
         translate_folder(source, out, translator())
     assert tree(out) == {"deep/d.tif": b"mine"}
-    translate_folder(source, out, translator(), skip_existing=True)
+    report = translate_folder(source, out, translator(), skip_existing=True)
     assert tree(out)["deep/d.tif"] == b"mine" and len(tree(out)) == 6
+    assert (len(report.done), [record.target.name for record in report.skipped]) == (5, ["d.tif"])
+    with pytest.raises(UsageError, match=r"6 outputs exist; choose"):
+        translate_folder(source, out, translator())
+    with pytest.raises(UsageError, match="contradict"):
+        translate_folder(source, out, translator(), overwrite=True, skip_existing=True)
     translate_folder(source, out, translator(), overwrite=True)
     assert tree(out)["deep/d.tif"] != b"mine"
 
@@ -211,13 +216,3 @@ def test_output_that_a_link_leads_to_is_no_input(tmp_path: Path, out: str) -> No
     translate_folder(source, target, translator(), follow_links=True)
     report = translate_folder(source, target, translator(), follow_links=True, overwrite=True)
     assert [r.source.name for r in report.records] == ["a.png"]
-
-
-@pytest.mark.promise("R25")
-def test_a_single_result_goes_to_the_name_given(tmp_path: Path) -> None:
-    picture(tmp_path / "a.png")
-    picture(tmp_path / "b.jpg")
-    with pytest.raises(UsageError, match="1 output exists"):
-        translate_folder(tmp_path / "a.png", tmp_path / "b.jpg", translator())
-    translate_folder(tmp_path / "a.png", tmp_path / "b.jpg", translator(), overwrite=True)
-    assert images.read(tmp_path / "b.jpg").format == "JPEG"

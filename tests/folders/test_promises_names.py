@@ -63,7 +63,7 @@ def _is_ascii_and_true(report: Any) -> None:
 
 
 @pytest.mark.promise("R27", "H17", "H2")
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.sets(NAMES, min_size=1, max_size=8))
 @example({b"\xff\xfe", b"\xc3\xa9", b"e\xcc\x81", b"\x1b[2J\n", b"A", b"a"})
 def test_names_of_any_bytes(names: set[bytes]) -> None:
@@ -169,6 +169,9 @@ def test_a_list_of_names_that_are_no_utf8(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.chdir(tmp_path)
     translate_folder(_listed(monkeypatch, os.fsencode(f"in/{not_utf8}.png\n")), "out", USED)
     assert set(tree(tmp_path / "out")) == {f"in/{not_utf8}.png"}
+    with pytest.raises(UsageError, match="1 output exists") as caught:
+        translate_folder("in", "out/in", USED)
+    str(caught.value).encode()  # no undecodable byte is left in it
 
 
 @pytest.mark.promise("R24", "R27")

@@ -11,7 +11,9 @@ import psutil
 import pytest
 from batch_tools import Child, Slow, folder, model, run, start, tree
 
-NAMES = tuple(f"{i:02}.{['png', 'jpg'][i % 2]}" for i in range(40))
+from i2i.folders.batch import translate_folder
+
+NAMES = tuple(f"{i:02}.{['png', 'jpg'][i % 2]}" for i in range(30))
 CODES = {signal.SIGINT: 130, signal.SIGTERM: 143}
 
 
@@ -40,9 +42,9 @@ def _group(child: Child) -> list[int]:
 @pytest.mark.parametrize("number", CODES)
 @pytest.mark.parametrize("options", [(), ("--workers", "4", "--batch-size", "4")], ids=["plain", "many"])
 def test_a_signal_under_way(tmp_path: Path, number: int, options: tuple[str, ...]) -> None:
-    whole, out = tmp_path / "whole", tmp_path / "out"
-    assert run(tmp_path, *_words(tmp_path, "whole"))[0] == 0
-    child = start(tmp_path, *_words(tmp_path, "out"), *options, prepare=[Slow(0.02, 0.005)])
+    out, words = tmp_path / "out", _words(tmp_path, "out")
+    translate_folder(tmp_path / "in", tmp_path / "whole", tmp_path / "m.safetensors", runtime="torch", device="cpu")
+    child = start(tmp_path, *words, *options, prepare=[Slow(0.02, 0.005)])
     child.until(lambda: out.exists() and len(tree(out)) >= 3)
     assert _group(child) == [child.pid]
     begun = time.monotonic()
@@ -54,7 +56,7 @@ def test_a_signal_under_way(tmp_path: Path, number: int, options: tuple[str, ...
     report = json.loads((tmp_path / "out.json").read_text("ascii"))
     counts, records = report["counts"], report["records"]
     assert counts["left"] > 0 and counts["done"] >= 1 and sum(counts.values()) == len(NAMES) == len(records)
-    expected = tree(whole)
+    expected = tree(tmp_path / "whole")
     found = tree(out)
     assert set(found) == {Path(r["target"]).name for r in records if r["status"] == "done"}
     assert found.items() <= expected.items()
@@ -99,7 +101,7 @@ class _Early:
 @pytest.mark.promise("R40")
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_before_the_first_picture(tmp_path: Path, number: int) -> None:
-    code, child = run(tmp_path, *_words(tmp_path, "out"), "--runtime", "torch", prepare=[_Early(number)])
+    code, child = run(tmp_path, *_words(tmp_path, "out"), prepare=[_Early(number)])
     assert code == CODES[signal.Signals(number)], child.stderr
     assert "Traceback" not in child.stderr and tree(tmp_path / "out") == {}
     if (tmp_path / "out.json").exists():  # there is nothing to report before the work is known
@@ -128,7 +130,7 @@ class _SlowFetch:
 @pytest.mark.parametrize("number", CODES)
 def test_a_signal_while_the_model_comes(tmp_path: Path, number: int) -> None:
     mark = tmp_path / "mark"
-    child = start(tmp_path, *_words(tmp_path, "out"), "--runtime", "torch", prepare=[_SlowFetch(mark)])
+    child = start(tmp_path, *_words(tmp_path, "out"), prepare=[_SlowFetch(mark)])
     child.until(mark.exists)
     os.kill(child.pid, number)
     assert child.wait(3) == CODES[signal.Signals(number)], child.stderr

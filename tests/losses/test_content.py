@@ -332,10 +332,9 @@ def test_a_crop_holds_a_window(tmp_path: Path) -> None:
         train(Pix2Pix, options)
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
-def test_a_network_of_transposed_convolutions_learns_not_to_show_its_grid(seed: int) -> None:
+def test_a_network_of_transposed_convolutions_learns_not_to_show_its_grid() -> None:
     """Two of 3×3, whose kernels overlap unevenly (Odena et al. 2016); else its pictures stay as they were."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     doubling: dict[str, Any] = {"kernel_size": 3, "stride": 2, "padding": 1, "output_padding": 1}
     network = nn.Sequential(
         nn.Conv2d(3, 16, 3, padding=1), nn.ReLU(), nn.ConvTranspose2d(16, 16, **doubling), nn.ReLU(),

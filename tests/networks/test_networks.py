@@ -30,8 +30,7 @@ SMALL_GENERATORS = [
 
 
 @pytest.mark.parametrize("name", SMALL_GENERATORS)
-@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
-@pytest.mark.parametrize(("channels_in", "channels_out"), [(3, 3), (1, 4), (7, 2)])
+@pytest.mark.parametrize(("norm", "channels_in", "channels_out"), [("batch", 3, 3), ("instance", 1, 4), ("none", 7, 2)])
 def test_a_generator_keeps_the_size_and_changes_the_channels(
     name: str, norm: Any, channels_in: int, channels_out: int
 ) -> None:

@@ -8,8 +8,7 @@ import pytest
 import test_contract as contract
 import torch
 from safetensors.torch import save_file
-from tiny_networks import WIDTHS, tensors, tiny_vgg
-from torchvision.models import vgg16
+from tiny_networks import WIDTHS, tensors, tiny_vgg, vgg_layers
 from toy_training import TOY, translated
 
 from i2i.algorithms import CycleGAN
@@ -37,7 +36,7 @@ def picture(channels: int = 3, seed: int = 1) -> torch.Tensor:
 def test_features_of_a_vgg_are_those_of_torchvisions(tmp_path: Path) -> None:
     """Before the third, the fourth and the fifth pooling, and after it."""
     torch.manual_seed(0)
-    layers = vgg16(weights=None).features.double().eval()
+    layers = vgg_layers("D").double()
     file = tmp_path / "vgg16.safetensors"
     save_file({f"features.{key}": value.float() for key, value in layers.state_dict().items()}, file)
     x = picture().double()

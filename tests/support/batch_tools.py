@@ -117,12 +117,16 @@ class Child:
 
 
 def start(scratch: Path, *arguments: Any, prepare: Sequence[Prepare] = (), stdin: bytes = b"") -> Child:
-    """Start the script; `prepare` is called in the child before, and its output goes to files in `scratch`."""
+    """Start the script; `prepare` is called in the child before, and its output goes to files in `scratch`.
+
+    A model is run by torch, which is there already, unless the arguments name another runtime.
+    """
     number = len(list(scratch.glob("*.stdout")))
     output, errors = scratch / f"{number}.stdout", scratch / f"{number}.stderr"
     output.touch()
     errors.touch()
     words = [os.fspath(word) if isinstance(word, Path) else str(word) for word in arguments]
+    words += ["--runtime", "torch"] if "--style" in words and "--runtime" not in words else []
     process = CONTEXT.Process(target=_main, args=(words, output, errors, list(prepare), stdin), daemon=True)
     process.start()
     return Child(process, output, errors)

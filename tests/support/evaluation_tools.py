@@ -1,6 +1,7 @@
 """Folders of small pictures, tiny models, and the real script in this process."""
 
 import io
+import json
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -78,6 +79,17 @@ def script(*arguments: object) -> Result:
         sys.argv = before
         signal.signal(signal.SIGTERM, handler)
     raise AssertionError("the script has not exited")
+
+
+FAST = ("--seeds", 0)
+
+
+def evaluated(*arguments: object) -> dict[str, Any]:
+    """What a successful `--json` prints."""
+    result = script(*arguments, "--json")
+    assert result.code == 0, result.err
+    found: dict[str, Any] = json.loads(result.out)
+    return found
 
 
 def drawn(*shape: int, seed: int = 0) -> Tensor:

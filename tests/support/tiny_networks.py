@@ -5,11 +5,12 @@ import functools
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
 
 from i2i.algorithms.distill import Teacher
 from i2i.models import model_file
@@ -37,6 +38,18 @@ def tensors(widths: tuple[int, ...] = WIDTHS) -> dict[str, torch.Tensor]:
         found |= {f"features.{number}.weight": weight, f"features.{number}.bias": torch.zeros(width)}
         channels = width
     return found
+
+
+def vgg_layers(kind: Literal["D", "E"]) -> nn.Sequential:
+    """The convolutional part of torchvision's VGG-16 (D) or VGG-19 (E), drawn as torchvision draws it.
+
+    All of it would take seconds: its last layers have nine tenths of the weights.
+    """
+    layers: nn.Sequential = make_layers(cfgs[kind])
+    for layer in layers:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")
+    return layers
 
 
 def unfilled() -> FeatureNetwork:
