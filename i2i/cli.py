@@ -100,7 +100,9 @@ def _named(first: str, rest: list[str]) -> tuple[str, list[str]]:
         return "train", [algorithm, *rest]
     if algorithm in ALGORITHMS:
         raise UsageError(f"unknown command {first!r}. An algorithm is trained by: i2i train {first} --data FOLDER")
-    near = nearest(first, [*COMMANDS, *(f"train-{name}" for name in ALGORITHMS), "distill"])
+    near = junyanz.COMMANDS.get(first) or nearest(
+        first, [*COMMANDS, *(f"train-{name}" for name in ALGORITHMS), "distill"]
+    )
     raise UsageError(f"unknown command {first!r}.{near} Commands: {', '.join(COMMANDS)}.")
 
 
@@ -148,7 +150,9 @@ def _configured_algorithm(words: Sequence[str]) -> str:
 
 def _no_algorithm(command: str, first: str, words: Sequence[str]) -> UsageError:
     """The error for a command line that begins with `first`, a flag or a file, and names no algorithm."""
-    if theirs := junyanz.translated(words, {option.flag for option in options_of(command, "cyclegan")}):
+    model = junyanz.VALUES["model"].get(_after("--model", words) or "", "").rpartition(" ")[2]
+    algorithm = model if model in ALGORITHMS else "cyclegan"
+    if theirs := junyanz.translated(words, {option.flag for option in options_of(command, algorithm)}):
         return UsageError(*theirs)
     if first.endswith((".yaml", ".yml")):
         read_options(Path(first))

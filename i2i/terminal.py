@@ -130,6 +130,11 @@ def drawable() -> bool:
     )
 
 
+def counted(number: int, one: str, many: str) -> str:
+    """`1 picture has` or `1,200 pictures have`."""
+    return f"1 {one}" if number == 1 else f"{number:,} {many}"
+
+
 def printable(text: object) -> str:
     """A text or a path on one line, with control characters, line breaks and undecodable bytes escaped: the name of a
     file must not steer a terminal."""

@@ -10,7 +10,7 @@ from annotated_types import Ge, Interval, Lt
 from i2i.commands.options import POSITIONAL
 from i2i.config import nearest
 from i2i.errors import InputError, SomeFailed, UsageError
-from i2i.terminal import fetching, say_plain
+from i2i.terminal import counted, fetching, say_plain
 
 if TYPE_CHECKING:
     from i2i.tools.datasets.fetch import PublicSet
@@ -148,5 +148,5 @@ def _write(verb: str, places: list[Path], options: PrepareDatasetCommand) -> int
         say_plain(f"{path}: {reason}")
     say_plain(f"{outcome.done:,} written, {outcome.skipped:,} skipped, {len(outcome.failed):,} failed")
     if outcome.failed:
-        raise SomeFailed(f"{len(outcome.failed):,} pictures failed; the others are done")
+        raise SomeFailed(f"{counted(len(outcome.failed), 'picture', 'pictures')} failed; the others are done")
     return 0

@@ -3,8 +3,9 @@
 `docs/migrate.md` has the same as a table, with notes; a test compares the two.
 """
 
+import re
+import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from itertools import pairwise
 from typing import Any
 
 _RESUMES = "the same command again goes on from the newest state"
@@ -108,30 +109,78 @@ _OURS = {"direction": {"AtoB": "a2b", "BtoA": "b2a"}, "norm": {"syncbatch": "bat
 """Values there of options that have the same name here."""
 
 
+COMMANDS = {"test": " Their test.py is: i2i translate --style runs/NAME PICTURES -o OUT."}
+"""Their programs that are no commands here, and what to type."""
+
+_HEAD = "these options of pytorch-CycleGAN-and-pix2pix are called otherwise here (all: docs/migrate.md)"
+_COMMAND = "i2i train "
+_SWAPPED = {"input_nc": "--channels-b {}", "output_nc": "--channels-a {}"}
+"""With `--direction BtoA` their input is our domain B."""
+
+
 def translated(words: Sequence[str], known: Collection[str]) -> list[str]:
     """The lines of the answer to options of theirs among `words`; none if there are none, or if the command with our
-    flags `known` neither trains nor translates folders, which is all that theirs did."""
+    flags `known` neither trains nor translates folders, which is all that theirs did.
+
+    If `--model` names an algorithm of ours, the last line is the whole command, with all options that have one answer.
+    """
     trains = "--max-steps" in known
     if not trains and not {"--style", "--skip-existing"} <= {*known}:
         return []
-    lines = []
-    for name, value in _theirs(words, known):
-        answer = (None if trains else TRANSLATING.get(name)) or VALUES.get(name, {}).get(value) or TRAINING.get(name)
-        if answer is None and name in TRANSLATING:
-            answer = TRANSLATING[name]
-        if answer is not None:
-            there = f"--{name} {value}".strip()
-            lines.append(f"  {there:<28} {answer.format(value or 'VALUE')}")
-    head = "these options of pytorch-CycleGAN-and-pix2pix are called otherwise here (all: docs/migrate.md)"
-    return [head, *lines] if lines else []
+    given = list(_options(words))
+    ours = {*known, *(flag.replace("--", "--no-", 1) for flag in known), "--verbose", "--config"}
+    theirs = [option for option in given if option[0].replace("_", "-") not in ours]
+    answers = {flag: answer for flag, *values in theirs if (answer := _answer(flag, " ".join(values), trains))}
+    if not answers:
+        return []
+    backwards = ["--direction", "BtoA"] in given
+    for flag, *values in given:
+        if flag in ("--input_nc", "--output_nc") and backwards and trains:
+            answers[flag] = _SWAPPED[flag.removeprefix("--")].format(*values or ["VALUE"])
+        elif (value := " ".join(values)) in (here := _OURS.get(flag.removeprefix("--"), {})):
+            answers[flag] = f"{flag} {here[value]}"
+        elif [flag, *values] in theirs and flag not in answers:
+            answers[flag] = "no option here; --help-all lists all options"
+    rows = [(" ".join(option), answers[option[0]]) for option in given if option[0] in answers]
+    width = max(28, *(len(there) for there, _ in rows))
+    lines = [f"  {there:<{width}} {answer}" for there, answer in rows]
+    model = next((answer for flag, answer in answers.items() if flag == "--model"), "")
+    whole = [f"together: {_together(model, given, answers)}"] if trains and model in VALUES["model"].values() else []
+    return [_HEAD, *lines, *(whole if model.startswith(_COMMAND) else [])]
 
 
-def _theirs(words: Sequence[str], known: Collection[str]) -> Iterator[tuple[str, str]]:
-    """Name and value of each option that is not ours."""
-    for word, after in pairwise((*words, "--")):
-        flag, _, value = word.partition("=")
-        if flag.startswith("--") and flag.replace("_", "-") not in known:
-            yield flag.removeprefix("--").replace("-", "_"), value or ("" if after.startswith("--") else after)
+def _options(words: Sequence[str]) -> Iterator[list[str]]:
+    """Each flag among `words`, with the values after it."""
+    option: list[str] = []
+    for word in (*words, "--"):
+        if word.startswith("--"):
+            if option:
+                yield option
+            flag, _, value = word.partition("=")
+            option = [flag, value] if value else [flag]
+        elif option:
+            option.append(word)
+
+
+def _answer(flag: str, value: str, trains: bool) -> str:
+    """The words to type for a flag of theirs; empty if there is no such flag."""
+    name = flag.removeprefix("--").replace("-", "_")
+    answer = (None if trains else TRANSLATING.get(name)) or VALUES.get(name, {}).get(value) or TRAINING.get(name)
+    return (answer or TRANSLATING.get(name, "")).format(value or "VALUE")
+
+
+def _together(command: str, given: Sequence[Sequence[str]], answers: Mapping[str, str]) -> str:
+    """The command with our options: those that were given, and each answer that is one option with its value."""
+    typed: dict[str, list[str]] = {}
+    for flag, *values in given:
+        answer = answers.get(flag)
+        if answer is None:
+            typed.setdefault(flag, values)
+        elif match := re.fullmatch(r"(--[\w-]+) (\S.*?)(?: \(.*\))?", answer):
+            option, value = match.groups()
+            if value == " ".join(values) or re.fullmatch(r"[\w./:]+", value):
+                typed.setdefault(option, values if value == " ".join(values) else [value])
+    return command + "".join(f" {shlex.join([flag, *values])}" for flag, values in typed.items())
 
 
 def value_here(values: Mapping[str, Any]) -> str:

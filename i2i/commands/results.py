@@ -24,7 +24,7 @@ from i2i.inference.sample import SampleOptions
 from i2i.models import styles
 from i2i.models.info import MAX_SIDE, NOT_PAINTED, ModelInfo
 from i2i.signals import BOTH, STOPPING, Signals, interrupted
-from i2i.terminal import Progress, fetching, printable, progress, say_plain
+from i2i.terminal import Progress, counted, fetching, printable, progress, say_plain
 from i2i.tools.labelled.augment import AugmentOptions, augment_folder, checked_styles, plan
 from i2i.urls import path_of
 
@@ -111,7 +111,9 @@ def report(options: ReportCommand) -> None:
         say_plain(notice)
     print(f"{printable(written.path)}: {written.size / 1e6:.1f} MB")
     if written.failed:
-        raise SomeFailed(f"{len(written.failed)} pictures could not be translated; first: {written.failed[0]}")
+        raise SomeFailed(
+            f"{counted(len(written.failed), 'picture', 'pictures')} could not be translated; first: {written.failed[0]}"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,7 +139,7 @@ def compare(options: CompareCommand) -> None:
         say_plain(notice)
     print(f"{printable(options.out)}: {options.out.stat().st_size / 1e6:.1f} MB")
     if found.failed:
-        raise SomeFailed(f"{len(found.failed)} pictures cannot be read:", *found.failed[:10])
+        raise SomeFailed(f"{counted(len(found.failed), 'picture', 'pictures')} cannot be read:", *found.failed[:10])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,8 +330,8 @@ def sample(options: SampleCommand) -> None:
     for folder in {path.parent for path in written}:
         remove_strays(folder, began)
     if signals.received:
-        raise interrupted(signals.received, f"stopped after {len(written)} files", terminated=143)
-    print(f"{len(written)} files, the last {printable(written[-1])}")
+        raise interrupted(signals.received, f"stopped after {counted(len(written), 'file', 'files')}", terminated=143)
+    print(f"{counted(len(written), 'file', 'files')}, the last {printable(written[-1])}")
 
 
 @dataclass(frozen=True, kw_only=True)

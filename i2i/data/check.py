@@ -250,17 +250,12 @@ def judge(
     damaged = [f"{path}: {look.damage}" for path, look in looks.items() if look.damage]
     unusable = [f"{path}: {look.unusable}" for path, look in looks.items() if look.unusable]
     most = MAX_DAMAGED * len(looks)
-    refuse(
-        unusable if not patient or len(unusable) > most else (),
-        "pictures have another number of channels than the network takes; --channels-a and --channels-b say how many "
-        "there are",
-    )
+    channels = "another number of channels than the network takes; --channels-a and --channels-b set it"
+    refused = unusable if not patient or len(unusable) > most else []
+    refuse(refused, f"picture has {channels}", f"pictures have {channels}")
     damaged += unusable
-    refuse(
-        damaged if len(damaged) > most else (),
-        f"of {len(looks)} pictures cannot be read, more than the {MAX_DAMAGED:.0%} that may be left out (by --on-bad "
-        "skip)",
-    )
+    of_all = f"of {len(looks)} pictures cannot be read, more than the {MAX_DAMAGED:.0%} that may be left out"
+    refuse(damaged if len(damaged) > most else [], *[f"{of_all} (by --on-bad skip)"] * 2)
     good = {path: look.size for path, look in looks.items() if not look.damage}
     odd, unequal, wrong = list[str](), list[str](), list[str]()
     for record in records:
@@ -272,9 +267,11 @@ def judge(
         for path in files:
             if path in good and (reason := complaint(good[path][1], good[path][0] // halves)):
                 wrong.append(f"{path}: {reason}")
-    refuse(odd, "pictures have an odd width; A and B side by side have equal widths")
-    refuse(unequal, "pairs differ in size")
-    refuse(wrong, "pictures cannot be used")
+    width = "an odd width; A and B side by side have equal widths"
+    refuse(odd, f"picture has {width}", f"pictures have {width}")
+    hint = "Scale or crop both pictures of a pair to one size, or remove them; `i2i prepare-dataset check` lists all."
+    refuse(unequal, "pair differs in size", "pairs differ in size", hint)
+    refuse(wrong, "picture cannot be used", "pictures cannot be used")
     return damaged
 
 
@@ -311,7 +308,8 @@ def check_labels(palette: Palette, looks: Sequence[LabelFacts]) -> None:
     """Raises `InputError` for pictures that hold no labels by the rule of their set, and for binary masks of 0 and 255
     that are read as indices."""
     reason_of = _no_indices if palette.indexed else _no_colours
-    refuse([f"{one.path}: {reason}" for one in looks if (reason := reason_of(palette, one))], "pictures are no labels")
+    wrong = [f"{one.path}: {reason}" for one in looks if (reason := reason_of(palette, one))]
+    refuse(wrong, "picture is no label map", "pictures are no label maps")
     found = frozenset[int]().union(*(look.numbers for look in looks))
     if palette.indexed and VOID in found and len(found) <= 2:
         raise InputError(

@@ -251,7 +251,9 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     if mode != "off":
         lines = check.judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
         if options.on_bad == "error":
-            folders.refuse(lines, "pictures cannot be read", "Use --on-bad skip to train without them.")
+            folders.refuse(
+                lines, "picture cannot be read", "pictures cannot be read", "Use --on-bad skip to train without them."
+            )
         _say(*(f"left out: {line}" for line in folders.first_lines(lines)))
         if (whole := len(decoded(list(looks), mode))) < len(looks) and mode == "auto":
             _say(f"checked {whole:,} of {len(looks):,} pictures by decoding them, the headers of the others")

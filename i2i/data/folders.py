@@ -15,12 +15,14 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import Literal, NoReturn
 
 from i2i import images
 from i2i.config import nearest
 from i2i.data.walking import Paths, exists, inside, is_file, is_folder, suffix_of, walk
 from i2i.errors import InputError
+from i2i.terminal import counted
 
 Split = Literal["train", "val", "test"]
 Pairs = Literal["error", "intersect"]
@@ -93,6 +95,8 @@ def find_files(folder: Path, left_out: LeftOut) -> list[str]:
     Links to files are followed. Links to folders are not; they and special files are added to `left_out`. Raises
     `InputError` for a folder that is missing or cannot be listed.
     """
+    if not exists(folder):
+        raise InputError(f"{folder}: no such folder.{near_to(folder)}")
     linked: list[Path] = []
     odd: set[str] = set()
     files = walk(folder, not_followed=linked.append, irregular=odd.add)
@@ -224,10 +228,14 @@ def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord
             reason = f": its partner {passed[stem]}" if stem in passed else f" has no partner in {folder}"
             lonely.append(f"{mine[stem]}{reason}")
     if not both:
-        raise InputError(f"no picture in {a} has the name of one in {b}:", *listed(lonely))
+        raise InputError(
+            f"no picture in {a} has the name of one in {b}:",
+            *listed(lonely),
+            "Name the two pictures of a pair alike, such as A/1.jpg and B/1.png, or list the pairs in a CSV file.",
+        )
     if pairs == "error":
-        hint = f"--pairs intersect trains without them ({len(both)} complete pairs)."
-        refuse(lonely, "pictures have no partner", hint)
+        hint = f"--pairs intersect trains on the others ({counted(len(both), 'complete pair', 'complete pairs')})."
+        refuse(lonely, "picture has no partner", "pictures have no partner", hint)
     return [PairRecord(in_a[stem], in_b[stem]) for stem in both]
 
 
@@ -330,13 +338,19 @@ def _what_it_is(data: Path) -> str:
         if layout := _layout(data / name):
             return f"{name}/, which is {layout}. Did you mean --data {data / name}?"
     if direct := [path for path in here if path.suffix.lower() in images.SUFFIXES]:
-        return f"{len(direct)} pictures directly in it; put them into a folder train/, or trainA/ and trainB/"
+        pictures = counted(len(direct), "picture", "pictures")
+        return (
+            f"{pictures} directly in it; `i2i prepare-dataset divide {quote(str(data))} -o NEW` makes a data set of it"
+        )
     if lists := [path for path in here if path.suffix == ".csv"]:
         return f"a CSV file: use --data {lists[0]}"
     has, lacks = ("trainA", "trainB") if "trainA" in names else ("trainB", "trainA")
     if has in names:
         return f"{has}/ without {lacks}/.{nearest(lacks, [name for name in names if name != has])}"
     near = nearest("trainA", names) or nearest("train", names)
+    if len(names) == 2 and not near:
+        a, b = names
+        return f"the folders {a}/ and {b}/. Rename them to A/ and B/ if they hold pairs, else to trainA/ and trainB/"
     return (f"the folders {', '.join(names[:_LISTED])}." + near) if names else "nothing"
 
 
@@ -353,10 +367,11 @@ def _layout(data: Path) -> str:
     return ""
 
 
-def refuse(lines: Sequence[str], reason: str, *hints: str) -> None:
-    """Raises `InputError` if there are lines: their number with the reason, the first of them, and hints."""
+def refuse(lines: Sequence[str], one: str, many: str, *hints: str) -> None:
+    """Raises `InputError` if there are lines: their number with the reason (`one` or `many`), the first of them, and
+    hints."""
     if lines:
-        raise InputError(f"{len(lines)} {reason}:", *listed(lines), *hints)
+        raise InputError(f"{counted(len(lines), one, many)}:", *listed(lines), *hints)
 
 
 def listed(lines: Sequence[str]) -> list[str]:

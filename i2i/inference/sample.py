@@ -85,7 +85,7 @@ class Sampler:
         from i2i.networks.blocks import for_translation
 
         if info.network not in FROM_NOISE:
-            raise UsageError(f"{info.network} translates pictures, and is no GAN: use i2i translate")
+            raise UsageError(f"its network ({info.network}) translates pictures, and is no GAN: use i2i translate")
         config = info.network_config()
         self.info, self.device = info, device
         self.numbers, self.channels = config.in_channels, config.out_channels

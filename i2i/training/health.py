@@ -117,8 +117,8 @@ class NotLearning:
         shares = {name: statistics.median(self.recent[name]) / level for name, level in levels.items()}
         named = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         return (
-            f"after {self.steps} steps its losses have hardly fallen ({named} of the start). Look at --lr, and "
-            "whether the discriminator is far ahead of it"
+            f"after {self.steps} steps its losses have hardly fallen ({named} of the start). If the samples do not "
+            "get better either, change --lr, or weaken the discriminator (--ndf)"
         )
 
 

@@ -46,7 +46,7 @@ def unpaired(tmp_path):
 def test_check_of_a_good_set(unpaired, capsys):
     assert script("check", unpaired) == 0
     said = capsys.readouterr().out
-    assert "unpaired" in said and "train_cyclegan.py" in said and "damaged: none" in said
+    assert "unpaired" in said and "i2i train cyclegan" in said and "formats" not in said and "damaged: none" in said
     assert "trainA         4 pictures  12x8; 4 smaller than 256" in said
     assert script("--check", unpaired, "--json", "--full") == 0
     found = json.loads(capsys.readouterr().out)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from i2i.cli import _parsed
 from i2i.commands import ALGORITHMS
 from i2i.commands.junyanz import TRAINING, TRANSLATING, translated
 from i2i.commands.line import read_line
@@ -32,6 +33,44 @@ def test_an_answer_names_ours(words: str, answers: list[str]) -> None:
         read_line(words.split(), options_of("train", "pix2pix"))
     for answer in answers:
         assert re.search(answer, str(refused.value)), str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "whole"),
+    [
+        (
+            "--dataroot ./maps --name m --model cycle_gan --netG resnet_9blocks --direction BtoA --gpu_ids -1",
+            "i2i train cyclegan --data ./maps --run runs/m --generator resnet_9blocks --direction b2a --device cpu",
+        ),
+        (
+            "--name=m --model=pix2pix --direction BtoA --input_nc 1 --lambda_L1 10 --no_flip --gpu_ids 0,1 --no_html",
+            "i2i train pix2pix --run runs/m --direction b2a --channels-b 1 --lambda_L1 10 --no_flip",
+        ),
+        (
+            "--dataroot m --model cycle_gan --netD n_layers --n_layers_D 4 --use_wandb --verbose --foo 3 --suffix x",
+            "i2i train cyclegan --data m --discriminator patchgan_142 --verbose --run runs/NAME",
+        ),
+    ],
+)
+def test_a_training_typed_by_habit_is_answered_with_the_command_to_paste(words: str, whole: str) -> None:
+    """Options of theirs that are none here are listed, and left out of it; ours stay as they were typed."""
+    with pytest.raises(UsageError) as refused:
+        _parsed(["train", *words.split()], "")
+    *table, last = str(refused.value).splitlines()
+    assert last == f"together: {whole}"
+    assert [line.split()[:2] for line in table if "--foo" in line] == ([["--foo", "3"]] if "--foo" in words else [])
+    assert not any("--no_flip" in line or "--verbose" in line for line in table)
+
+
+def test_a_name_with_blanks_stays_one_word_of_the_command() -> None:
+    answer = translated(["--dataroot", "my maps", "--name", "x", "--model", "pix2pix"], FLAGS)
+    assert answer[-1] == "together: i2i train pix2pix --data 'my maps' --run runs/x"
+    assert not any("together" in line for line in translated(["--dataroot", "maps", "--model", "test"], FLAGS))
+
+
+def test_their_program_for_testing_is_answered_with_the_command_here() -> None:
+    with pytest.raises(UsageError, match=r"unknown command 'test'\. Their test\.py is: i2i translate"):
+        _parsed(["test", "--dataroot", "maps"], "")
 
 
 def test_a_translation_is_answered_otherwise() -> None:

@@ -53,7 +53,7 @@ def cut_short(path: Path) -> None:
 def test_hidden_damage_is_found_before_the_training(tmp_path: Path) -> None:
     files = photos(tmp_path)
     cut_short(files[3])
-    with pytest.raises(InputError, match=r"1 pictures cannot be read:\n.*03\.png.*\nUse --on-bad skip"):
+    with pytest.raises(InputError, match=r"1 picture cannot be read:\n.*03\.png.*\nUse --on-bad skip"):
         open_datasets(options(tmp_path), paired=False)
     assert len(open_datasets(options(tmp_path, check="quick"), paired=False).train) == 20
     assert len(open_datasets(options(tmp_path, on_bad="skip"), paired=False).train) == 20
@@ -106,7 +106,7 @@ def test_other_channels_are_found_before_the_training(tmp_path: Path) -> None:
     files = photos(tmp_path / "photos", 30)
     files[0].unlink()
     write(files[0].with_suffix(".tif"), np.zeros((24, 24, 6), np.uint16))
-    with pytest.raises(InputError, match="1 pictures have another number of channels"):
+    with pytest.raises(InputError, match="1 picture has another number of channels"):
         open_datasets(options(tmp_path / "photos"), paired=False)
     assert len(open_datasets(options(tmp_path / "photos", on_bad="skip"), paired=False).train) == 30
 

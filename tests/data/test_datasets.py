@@ -176,7 +176,7 @@ def test_open_datasets(tmp_path):
     for i in range(30):
         make(tmp_path / "trainA" / f"more{i}.png", 1)
     (tmp_path / "trainA" / "1.png").write_bytes(b"damaged")
-    with pytest.raises(InputError, match=r"1 pictures cannot be read(.|\n)*1\.png"):
+    with pytest.raises(InputError, match=r"1 picture cannot be read(.|\n)*1\.png"):
         open_datasets(dataclasses.replace(OPTIONS, data=tmp_path), paired=False)
 
 

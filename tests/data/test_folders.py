@@ -119,10 +119,20 @@ def test_wrong_csv(tmp_path, text, message):
         (["monet/trainA/1.png", "monet/trainB/1.png"], "unpaired", "Did you mean --data .*monet"),
         (["traina/1.png", "trainB/1.png"], "unpaired", "Did you mean 'traina'"),
         (["trainA/1.png"], "unpaired", r"found trainA/ without trainB/\.$"),
-        (["1.png", "2.png"], "unpaired", "2 pictures directly in it"),
+        (["1.png", "2.png"], "unpaired", "2 pictures directly in it; `i2i prepare-dataset divide .* -o NEW`"),
+        (
+            ["drawings/1.png", "photos/1.png"],
+            "unpaired",
+            "drawings/ and photos/. Rename .* else to trainA/ and trainB/",
+        ),
+        (
+            ["map/1.png", "satellite/1.png"],
+            "paired",
+            "map/ and satellite/. Rename them to A/ and B/ if they hold pairs",
+        ),
         (["1.png"], "paired", "looked for train/"),
         (["trainA/1.png", "trainB/notes.txt"], "unpaired", "trainB: no pictures"),
-        (["trainA/1.png", "trainB/2.png"], "paired", "no picture in"),
+        (["trainA/1.png", "trainB/2.png"], "paired", r"no picture in(.|\n)*Name the two pictures of a pair alike"),
         (["A/1.png", "B/1.png", "B/1.jpg"], "paired", "same name"),
     ],
 )
@@ -138,6 +148,8 @@ def test_missing_folder_names_a_near_one(tmp_path):
     (tmp_path / "facades").mkdir()
     with pytest.raises(InputError, match="Did you mean 'facades'"):
         paired(tmp_path / "facade", "train")
+    with pytest.raises(InputError, match=r"facade: no such folder\. Did you mean 'facades'"):
+        find_images(tmp_path / "facade")
 
 
 @pytest.mark.promise("R13")
@@ -158,7 +170,7 @@ def test_check_of_pairs(tmp_path):
     with pytest.raises(InputError, match=r"3 pictures have an odd width(.|\n)*0.png: 7x6"):
         check(odd)
     unequal = PairRecord(make(tmp_path / "a.png"), make(tmp_path / "b.png", width=9))
-    with pytest.raises(InputError, match="1 pairs differ in size"):
+    with pytest.raises(InputError, match=r"1 pair differs in size(.|\n)*Scale or crop both"):
         check([unequal])
 
 
@@ -166,7 +178,7 @@ def test_check_of_sizes(tmp_path):
     def complaint(height, width):
         return f"{width}x{height}: flat" if height < 7 else ""
 
-    with pytest.raises(InputError, match=r"1 pictures cannot be used:\n  .*a\.png: 8x6: flat"):
+    with pytest.raises(InputError, match=r"1 picture cannot be used:\n  .*a\.png: 8x6: flat"):
         check([make(tmp_path / "a.png")], complaint=complaint)
     with pytest.raises(InputError, match=r"ab\.png: 4x6: flat"):
         check([PairRecord(make(tmp_path / "ab.png"))], complaint=complaint)

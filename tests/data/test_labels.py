@@ -106,7 +106,7 @@ def test_pixels_without_a_label(indexed: Path) -> None:
 
 def test_indices_that_are_no_classes_are_found_before_the_training(indexed: Path) -> None:
     write(indexed / "train" / "B" / "2.png", np.full((SIDE, SIDE, 1), CLASSES, np.uint8))
-    with pytest.raises(InputError, match=r"1 pictures are no labels:\n.*2\.png: .* 0 to 4 or 255; found 5"):
+    with pytest.raises(InputError, match=r"1 picture is no label map:\n.*2\.png: .* 0 to 4 or 255; found 5"):
         open_datasets(options(indexed), paired=True)
     write(indexed / "train" / "B" / "2.png", np.zeros((SIDE, SIDE, 3), np.uint8))
     with pytest.raises(InputError, match=r"2\.png: a picture of colours .*; expected a grey one of class indices"):
@@ -248,7 +248,7 @@ def test_indices_in_a_lossy_file_are_refused(tmp_path: Path, classes: str) -> No
     for i in range(2):
         write(tmp_path / "train/A" / f"{i}.png", blocks(i, 4)[..., None].repeat(3, 2))
         write(tmp_path / "train/B" / f"{i}.jpg", blocks(i, 4)[..., None])
-    with pytest.raises(InputError, match=r"2 pictures are no labels:\n.*0\.jpg: a lossy format"):
+    with pytest.raises(InputError, match=r"2 pictures are no label maps:\n.*0\.jpg: a lossy format"):
         open_datasets(options(tmp_path, classes_b=classes), paired=True)
     unchecked = open_datasets(options(tmp_path, classes_b=classes, check="off"), paired=True).train
     with pytest.raises(InputError, match="JPEG may have changed the indices"):

@@ -78,6 +78,7 @@ def test_a_generator_that_stands_still(
     assert all(names(lines).count(name) == 1 for name in names(lines)), "once an episode"
     said = capsys.readouterr().err
     assert "generator not learning: after 150 steps its losses have hardly fallen (" in said
+    assert "If the samples do not get better either" in said
     assert "health of this training: " in said and "generator not learning since step 150" in said
 
 

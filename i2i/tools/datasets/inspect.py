@@ -33,8 +33,8 @@ UNPAIRED = "unpaired, A and B in two folders"
 LIST = "a CSV list of pairs"
 PLAIN = "a plain folder"
 
-_SCRIPTS = dict.fromkeys((SIDE_BY_SIDE, BY_NAME, LIST), "train_pix2pix.py")
-_SCRIPTS |= {UNPAIRED: "train_cyclegan.py", PLAIN: "no layout for training yet"}
+_USES = dict.fromkeys((SIDE_BY_SIDE, BY_NAME, LIST), "for i2i train pix2pix")
+_USES |= {UNPAIRED: "for i2i train cyclegan", PLAIN: "no layout for training yet"}
 _CROP = 256  # the size of a training crop by default
 _SMALL = f"smaller_than_{_CROP}"
 _FEW = 8  # pictures of a group that are decoded in any case
@@ -140,7 +140,7 @@ def _find_groups(data: Path, left_out: LeftOut) -> list[Group]:
     if is_file(data):
         return list(_of_csv(data))
     if not is_folder(data):
-        raise InputError(f"{data}: no such folder")
+        raise InputError(f"{data}: no such folder.{folders.near_to(data)}")
     found = [
         Group(name, layout, split, domain, folders.find_images(data / name, left_out))
         for name, layout, split, domain in _places(data)
@@ -249,7 +249,7 @@ def _compare_partners(report: Report) -> None:
         unequal = [pair for pair in whole if len({(looks[path].width, looks[path].height) for path in pair}) > 1]
         if a.layout == UNPAIRED:
             fit = "and sizes" if not unequal else f"but {len(unequal)} pairs differ in size"
-            report.remarks.append(f"{a.name}, {b.name}: all names match, {fit}: pairs for train_pix2pix.py too")
+            report.remarks.append(f"{a.name}, {b.name}: all names match, {fit}: pairs for i2i train pix2pix too")
         else:
             report.unequal += unequal
 
@@ -319,9 +319,9 @@ def _kinds(looks: Iterable[Look]) -> dict[str, dict[str, int]]:
 def _lines(report: Report, content: dict[str, Any]) -> Iterator[str]:
     full, layouts = report.full, content["layouts"]
     for layout in layouts:
-        yield printable(f"{report.data}: {layout} ({_SCRIPTS[layout]})")
+        yield printable(f"{report.data}: {layout} ({_USES[layout]})")
         yield from (_group_line(group) for group in content["groups"] if group["layout"] == layout)
-    for name, counts in _kinds(report.looks.values() if full else ()).items():
+    for name, counts in _kinds(report.looks.values()).items() if full else ():
         yield f"{name}: {', '.join(f'{value} ({count:,})' for value, count in counts.items())}"
     yield from _listed("damaged", [f"{bad['file']}: {bad['reason']}" for bad in content["damaged"]])
     for where, names in content["without_partner"].items():

@@ -15,7 +15,7 @@ import numpy as np
 
 from i2i import images
 from i2i.data.check import busyness
-from i2i.data.folders import by_stem, find_images, listed, without_partner
+from i2i.data.folders import by_stem, find_images, refuse, without_partner
 from i2i.errors import ImageError, InputError
 from i2i.images import LOSSY, Picture, Pixels
 from i2i.images.picture import Depth, white
@@ -127,8 +127,8 @@ def add_instances(
     """
     check_place(out, (labels, maps))
     in_labels, in_maps = (by_stem(folder, find_images(folder), _ENDINGS) for folder in (labels, maps))
-    if lonely := [f"{path} {reason}" for path, reason in without_partner(labels, in_labels, maps, in_maps)]:
-        raise InputError(f"{len(lonely)} pictures have no partner of the same name:", *listed(lonely))
+    lonely = [f"{path} {reason}" for path, reason in without_partner(labels, in_labels, maps, in_maps)]
+    refuse(lonely, "picture has no partner of the same name", "pictures have no partner of the same name")
     if not in_labels:
         raise InputError(f"{labels}: no pictures in it")
     jobs = [Job((path, in_maps[stem]), [out / f"{stem}.png"], _with_instances) for stem, path in in_labels.items()]

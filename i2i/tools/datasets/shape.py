@@ -17,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from i2i.data.folders import SPLITS, find_images, listed
+from i2i.data.folders import SPLITS, find_images, listed, refuse
 from i2i.data.walking import exists, is_folder
 from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
 from i2i.files import appeared, atomic_write, make_folders, sha256
@@ -71,8 +71,8 @@ def carry_out(jobs: list[Job], overwrite: bool, skip_existing: bool, all_or_none
     if all_or_none:
         with ThreadPoolExecutor() as pool:
             complaints = list(filter(None, pool.map(Job.complaint, filter(wanted, jobs))))
-        if complaints:
-            raise InputError(f"{len(complaints)} pictures cannot be used, nothing was written:", *listed(complaints))
+        nothing = "cannot be used, nothing was written"
+        refuse(complaints, f"picture {nothing}", f"pictures {nothing}")
     outcome = Outcome()
     for job in jobs:
         if not (missing := wanted(job)):

@@ -153,8 +153,8 @@ WRONG = {
     "lossy": ("maps/1.jpg", (by_value(blocks(0, 4)),), "JPEG may have changed pixels"),
     "channels": ("maps/1.tif", (np.zeros((SIDE, SIDE, 5), np.uint8),), "5 channels, where a map has 1 or 3"),
     "clear": ("labels/1.png", (by_value(blocks(0, 4)), glass(9)), "parts of it are transparent"),
-    "no partner": ("maps/2.png", (by_value(blocks(0, 4)),), "1 pictures have no partner of .*/maps/2.png has no"),
-    "no map of it": ("labels/2.png", (by_value(blocks(0, 4)),), "1 pictures have no partner of .*/labels/2.png has"),
+    "no partner": ("maps/2.png", (by_value(blocks(0, 4)),), "1 picture has no partner of .*/maps/2.png has no"),
+    "no map of it": ("labels/2.png", (by_value(blocks(0, 4)),), "1 picture has no partner of .*/labels/2.png has"),
 }
 
 
@@ -174,7 +174,7 @@ def test_what_is_wrong_is_found_before_the_first_is_written(scene, name):
 @pytest.mark.promise("R13", "R33")
 def test_damage_and_emptiness(scene):
     (scene / "maps/0.png").write_bytes((scene / "maps/0.png").read_bytes()[:-40])
-    with pytest.raises(InputError, match=r"1 pictures cannot be used, nothing was written:\n.*its partner .*/0\.png: "):
+    with pytest.raises(InputError, match=r"1 picture cannot be used, nothing was written:\n.*its partner .*/0\.png: "):
         add_instances(scene / "labels", scene / "maps", scene / "out")
     for folder in ("labels", "maps"):
         for path in (scene / folder).iterdir():
