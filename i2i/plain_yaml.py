@@ -7,6 +7,7 @@ Options stand in groups, which are the headings of `--help-all` too. Those of th
 group, stand at the top of a file.
 """
 
+import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
@@ -120,12 +121,18 @@ def read_yaml_or_list(path: Path) -> Values | list[Any]:
     return _read(path, (), lists=True)
 
 
+def _in_checkout(path: Path) -> str:
+    """`. Did you mean /i2i/configs/x.yaml?` for a path that is not there and has the name of one of ours."""
+    ours = Path(__file__).parents[1] / "configs" / path.name
+    return f". Did you mean {ours}?" if ours.is_file() and not os.path.lexists(path) else ""
+
+
 def _read(path: Path, headings: Collection[str], lists: bool) -> Values | list[Any]:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise UsageError(f"{path}: cannot read this configuration: {error.strerror}") from None
+        raise UsageError(f"{path}: cannot read this configuration: {error.strerror}{_in_checkout(path)}") from None
     if len(data) > MAX_BYTES:
         raise UsageError(f"{path}: a configuration has at most {MAX_BYTES} bytes")
     try:

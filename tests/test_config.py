@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -220,6 +221,13 @@ def test_a_billion_laughs(tmp_path: Path) -> None:
 def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes) -> None:
     with contextlib.suppress(UsageError):
         read(tmp_path, data)
+
+
+def test_a_configuration_of_ours_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    ours = Path(__file__).parents[1] / "configs" / "gan_toy.yaml"
+    with pytest.raises(UsageError, match=rf"^configs/gan_toy\.yaml: .*\. Did you mean {re.escape(str(ours))}\?$"):
+        read_options(Path("configs/gan_toy.yaml"))
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:

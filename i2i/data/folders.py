@@ -347,7 +347,7 @@ def _what_it_is(data: Path) -> str:
     has, lacks = ("trainA", "trainB") if "trainA" in names else ("trainB", "trainA")
     if has in names:
         return f"{has}/ without {lacks}/.{nearest(lacks, [name for name in names if name != has])}"
-    near = nearest("trainA", names) or nearest("train", names)
+    near = nearest("trainA", names)
     if len(names) == 2 and not near:
         a, b = names
         return f"the folders {a}/ and {b}/. Rename them to A/ and B/ if they hold pairs, else to trainA/ and trainB/"

@@ -146,7 +146,7 @@ def test_channels(channels: int, suffix: Any, read: tuple[int, bool], tmp_path: 
         (["--style", "MODEL", "--grid", "g.png", "--count", "900000"], 2, "too many for one"),
         (["--style", "MODEL", "-o", "out", "--walk", "9999", "--count", "9999"], 2, "together at most 1,000,000"),
         (["--style", "nothing/here", "-o", "out"], 2, "nothing/here"),
-        (["--style", "monet", "-o", "out"], 2, "its network (resnet) translates pictures, and is no GAN: use i2i translate"),
+        (["--style", "monet", "-o", "out"], 2, r"network \(resnet\) translates pictures, and is no GAN: use i2i"),
         (["--style", "MODEL", "-o", "file/out"], 6, "file/out: cannot be written: File exists"),
         (["--style", "MODEL", "--grid", "nowhere/g.png"], 6, "nowhere/g.png: cannot be written"),
     ],
