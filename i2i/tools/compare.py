@@ -3,7 +3,9 @@
 A contact sheet has pictures that belong together side by side, their name below, in rows of equal width.
 """
 
+import contextlib
 import math
+import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -38,6 +40,9 @@ _MARGIN, _GAP, _SPACE, _CAPTION, _TITLE = 28, 4, 20, 32, 50
 _PAPER, _INK, _QUIET = (250, 250, 248), (33, 37, 41), (98, 106, 114)
 _STORED_HEIGHT, _MAX_ASPECT, _MOST_IN_A_LINE = 2 * HEIGHT, 8.0, 60
 
+_SYSTEM_FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "Arial Unicode.ttf", "arial.ttf")
+
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 T = TypeVar("T")
 
 
@@ -266,13 +271,38 @@ def _text(
     sheet: Image.Image, text: str, left: int, top: int, room: int, size: int, colour: tuple[int, int, int]
 ) -> None:
     """A line of text, its beginning cut where it has no room: the end of a path says more."""
-    text, font = printable(text), _font(size)
-    shown = text
+    shown, font = _drawable(unicodedata.normalize("NFC", printable(text)), size)
     while len(shown) > 1 and font.getlength(shown) > room:
         shown = "…" + shown[2:]
     ImageDraw.Draw(sheet).text((left, top), shown, colour, font)
 
 
+def _drawable(text: str, size: int) -> tuple[str, Font]:
+    """A text with a font that has its letters: Pillow's own, which knows few but English ones, or one of the system.
+
+    Without such a font the text gets the nearest letters of Pillow's: e for é, and ? where there is none.
+    """
+    own, *others = _fonts(size)
+    for font in (own, *others):
+        if all(_has(font, letter) for letter in text):
+            return text, font
+    plain = (letter if _has(own, letter) else unicodedata.normalize("NFKD", letter)[0] for letter in text)
+    return "".join(letter if _has(own, letter) else "?" for letter in plain), own
+
+
 @cache
-def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size)
+def _fonts(size: int) -> list[Font]:
+    found: list[Font] = [ImageFont.load_default(size)]
+    for name in _SYSTEM_FONTS:
+        with contextlib.suppress(OSError):
+            found.append(ImageFont.truetype(name, size))
+    return found
+
+
+@cache
+def _has(font: Font, letter: str) -> bool:
+    """Whether a font has a letter; it draws all that it lacks as it draws U+FFFF."""
+    try:
+        return bytes(font.getmask(letter)) != bytes(font.getmask("\uffff"))
+    except UnicodeEncodeError:
+        return False

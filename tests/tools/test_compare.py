@@ -2,6 +2,7 @@
 
 import base64
 import re
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -182,3 +183,24 @@ def test_many_pictures_make_a_bounded_sheet() -> None:
 def test_a_thumbnail_is_no_larger_than_it_can_be_shown() -> None:
     assert thumbnail(np.zeros((3000, 6000, 3), np.uint8)).shape == (560, 1120, 3)
     assert thumbnail(np.zeros((30, 60, 3), np.uint8)).shape == (30, 60, 3)
+
+
+def test_names_are_written_in_letters_that_the_font_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No box stands for a letter: where no font of the system has it, the nearest one does, or a question mark."""
+    monkeypatch.setattr(compare, "_SYSTEM_FONTS", ())
+    compare._fonts.cache_clear()
+    for text, shown in (
+        ("tile_05.tif", "tile_05.tif"),
+        ("Bild \u00e4 a\u0308 \u00e9.jpg", "Bild a a e.jpg"),
+        ("\u4e2d 1", "? 1"),
+    ):
+        drawn, font = compare._drawable(unicodedata.normalize("NFC", text), 18)
+        assert drawn == shown and all(compare._has(font, letter) for letter in drawn)
+    compare._fonts.cache_clear()
+
+
+def test_a_font_of_the_system_has_more_letters() -> None:
+    if len(compare._fonts(18)) == 1:
+        pytest.skip("none of the usual fonts is installed")
+    text, font = compare._drawable("Bild \u00e4 \u0142", 18)
+    assert text == "Bild \u00e4 \u0142" and font is not compare._fonts(18)[0]
