@@ -41,6 +41,8 @@ _BASE = "# relative paths begin at "
 """How the configuration of a run begins: before the folder in which the run was started, as JSON."""
 _MAX_LINE = 1 << 16
 _COMPARED = 10_000
+_LISTED = 20
+"""Of more options than this, not all are listed beside the one that is near."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,8 +109,10 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     for key in values:
         if key not in known:
             names = [*known, *KEYS] if isinstance(values[key], dict) else known
-            what = f"{where}unknown option {str(key)[:_SHOWN]!r}{_line(lines, key)}.{nearest(str(key), names)}"
-            raise UsageError(f"{what} Known: {', '.join(known)}.")
+            near = nearest(str(key), names)
+            known = [] if near and len(known) > _LISTED else known
+            what = f"{where}unknown option {str(key)[:_SHOWN]!r}{_line(lines, key)}.{near}"
+            raise UsageError(what + (f" Known: {', '.join(known)}." if known else ""))
     check_numbers(cls, values, where)
     _check_paths(cls, values, where)
     if follow := getattr(cls, "following", None):

@@ -223,6 +223,11 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes) -> None:
         read(tmp_path, data)
 
 
+def test_of_many_options_the_near_one_is_named_alone() -> None:
+    with pytest.raises(UsageError, match=r"unknown option 'lambda_cycl'\. Did you mean 'lambda_cycle_A'\?$"):
+        from_mapping(CycleGANOptions, {"lambda_cycl": 1})
+
+
 def test_a_configuration_of_ours_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     ours = Path(__file__).parents[1] / "configs" / "gan_toy.yaml"

@@ -192,7 +192,7 @@ def _translate(options: TranslateCommand, chosen: FolderOptions) -> None:
         raise interrupted(number, f"stopped; {again}", terminated=143)
     if report.failed:
         others = "; the others are done" if len(report.failed) < len(report.records) else ""
-        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} pictures failed{others}")
+        raise SomeFailed(f"{len(report.failed)} of {len(report.records)} inputs failed{others}")
 
 
 def watched(run: Callable[..., "Report"], as_json: bool) -> "tuple[Report, int]":

@@ -236,6 +236,8 @@ def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord
     if pairs == "error":
         hint = f"--pairs intersect trains on the others ({counted(len(both), 'complete pair', 'complete pairs')})."
         refuse(lonely, "picture has no partner", "pictures have no partner", hint)
+    elif lonely:
+        left_out.note(f"left out: {counted(len(lonely), 'picture', 'pictures')} without a partner, such as {lonely[0]}")
     return [PairRecord(in_a[stem], in_b[stem]) for stem in both]
 
 

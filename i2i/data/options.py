@@ -70,6 +70,8 @@ Range = Annotated[str, BeforeValidator(_as_range)]
 
 def _as_pipeline(value: object) -> object:
     """A pipeline within a configuration, or an `A.Compose`, as JSON."""
+    if isinstance(value, list) and any(hasattr(one, "to_dict") for one in value):
+        raise ValueError("expected one pipeline, A.Compose([...]), in place of a list of transforms")
     try:
         if hasattr(value, "to_dict"):
             value = value.to_dict()

@@ -85,7 +85,9 @@ def first_picture(own: OwnDatasets, paired: bool, single_domain: bool) -> Any:
 
 def _items(data: object, name: str) -> Items:
     if not (hasattr(data, "__len__") and hasattr(data, "__getitem__")) or isinstance(data, str | dict):
-        raise UsageError(f"{name}: a {type(data).__name__}; expected a data set or a list, whose items have numbers")
+        raise UsageError(
+            f"{name}: of type {type(data).__name__}; expected a data set or a list, whose items have numbers"
+        )
     if len(data) == 0:
         raise InputError(f"{name}: the data set is empty")
     items: Items = data
@@ -186,7 +188,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 def _pair(item: object, number: int) -> tuple[Any, Any]:
     if not isinstance(item, tuple | list) or len(item) != 2:
-        raise UsageError(f"item {number}: a {type(item).__name__}; expected a pair (input, target)")
+        raise UsageError(f"item {number}: of type {type(item).__name__}; expected a pair (input, target)")
     return item[0], item[1]
 
 
@@ -207,7 +209,7 @@ def _pixels(picture: object) -> Picture:
     if isinstance(picture, Image.Image):
         return from_pil(picture)
     if not isinstance(picture, np.ndarray):
-        raise UsageError(f"a {type(picture).__name__}; expected a tensor, an array or a PIL image")
+        raise UsageError(f"of type {type(picture).__name__}; expected a tensor, an array or a PIL image")
     if picture.dtype not in (np.uint8, np.uint16) or picture.ndim not in (2, 3) or picture.size == 0:
         raise UsageError(f"an array {picture.shape} of {picture.dtype}; expected (H, W) or (H, W, C), uint8 or uint16")
     return split_alpha(np.ascontiguousarray(picture if picture.ndim == 3 else picture[..., None]))

@@ -66,7 +66,7 @@ def test_one_bad_picture_does_not_stop_the_others(tmp_path: Path) -> None:
     first.until(lambda: len(tree(out)) == 19)
     assert first.process.is_alive(), "it waits for the other"
     assert (first.wait(), second.wait()) == (3, 0), first.stderr + second.stderr
-    assert "1 of 10 pictures failed" in first.stderr
+    assert "1 of 10 inputs failed" in first.stderr
 
 
 def test_a_list_on_the_standard_input_is_for_one() -> None:

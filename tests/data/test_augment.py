@@ -304,6 +304,11 @@ def test_a_failure_in_a_training_names_the_pipeline_and_the_picture(tmp_path: Pa
         train[0]
 
 
+def test_a_list_of_transforms_is_no_pipeline() -> None:
+    with pytest.raises(UsageError, match=r"expected one pipeline, A\.Compose\(\[\.\.\.\]\), in place of a list"):
+        from_mapping(DataOptions, {"augment": [A.Blur()]})
+
+
 def test_a_pipeline_of_python_that_cannot_be_written_down() -> None:
     for transform in (A.Lambda(image=_identity), A.FDA()):
         with pytest.raises(UsageError, match="augment = Compose: this pipeline cannot be written down: "):

@@ -161,7 +161,9 @@ def test_unequal_names(tmp_path):
     with pytest.raises(InputError, match="12 pictures have no partner") as caught:
         paired(tmp_path, "train")
     assert str(caught.value).count("has no partner in") == 10 and "and 2 more" in str(caught.value)
-    assert [record.a.name for record in paired(tmp_path, "train", "intersect")] == ["0.png"]
+    left_out = LeftOut(tmp_path)
+    assert [record.a.name for record in paired(tmp_path, "train", "intersect", left_out)] == ["0.png"]
+    assert [line.partition(", such as ")[0] for line in left_out.lines] == ["left out: 12 pictures without a partner"]
 
 
 @pytest.mark.promise("R13")
