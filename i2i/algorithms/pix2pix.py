@@ -188,7 +188,8 @@ class Segmentation(ConditionalGAN[SegmentationOptions]):
         target = classes(options)["ab".index(options.direction[2])]
         if target is None:
             side = options.direction[2]
-            raise UsageError(f"classes_{side}: missing; say which classes domain {side.upper()} has: --classes-{side}")
+            values = "facades, a file with a colour a line, or the number of classes"
+            raise UsageError(f"classes_{side}: missing; --classes-{side} takes {values}")
         return channels(options)
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:

@@ -340,7 +340,7 @@ def _no_colours(palette: Palette, look: LabelFacts) -> str:
         return ""
     return (
         f"its pixels are {look.apart:.0f} levels from the colours of {palette.name!r}, on average; are the labels on "
-        "the other side?"
+        "the other side, or did scaling or compression blend their colours?"
     )
 
 

@@ -265,8 +265,10 @@ def _check(path: Path, name: str, network: nn.Module, config: NetworkConfig | Ow
     before, now = described(config), described(config_of(network))
     free = {"dropout", "padding"}
     keys = ["kind"] if before["kind"] != now["kind"] else [key for key in now if key not in free]
-    differences = [f"{key} is {before[key]!r}, {name} has {now[key]!r}" for key in keys if before[key] != now[key]]
-    if differences:
-        only_bias = len(differences) == 1 and differences[0].startswith("bias")
-        hint = f"; start the run with --bias {before['bias']}" if only_bias else ""
-        raise ModelError(f"{path}: does not fit {name}: {'; '.join(differences)}{hint}")
+    wrong = [key for key in keys if before[key] != now[key]]
+    if wrong:
+        differences = "; ".join(f"{key} is {before[key]!r}, {name} has {now[key]!r}" for key in wrong)
+        flags = {"width": "--ndf" if name.startswith("D") else "--ngf", "norm": "--norm", "bias": "--bias"}
+        options = [f"{flags[key]} {before[key]}" for key in wrong if key in flags]
+        hint = f"; start the run with {' '.join(options)}" if len(options) == len(wrong) else ""
+        raise ModelError(f"{path}: does not fit {name}: {differences}{hint}")

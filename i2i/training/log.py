@@ -229,7 +229,7 @@ class RunLog:
 
 def live_line(line: dict[str, Any], total: int, rate: float, issues: Collection[str] = ()) -> str:
     """Progress, speed, what is wrong, and as many losses as fit: at most `WIDTH` columns."""
-    parts = [f"step {line['step']}", f"epoch {line['epoch']}", f"{line['images'] / total:.0%}"]
+    parts = [f"step {line['step']}", f"epoch {line['epoch']}", f"{min(1, line['images'] / total):.0%}"]
     if rate:
         parts += [f"{rate:.2f} images/s", f"{duration(max(0, total - line['images']) / rate)} left"]
     if issues:

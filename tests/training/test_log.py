@@ -174,6 +174,11 @@ def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
     return stream.getvalue()
 
 
+def test_the_last_batch_may_pass_the_end_and_no_share_is_above_100_percent() -> None:
+    line = {"step": 7, "epoch": 192, "images": 896, "losses": {}}
+    assert log.live_line(line, 800, rate=1.0) == "step 7  epoch 192  100%  1.00 images/s  0 s left"
+
+
 def test_losses_may_come_and_go_with_the_step(tmp_path: Path) -> None:
     log = RunLog(tmp_path, 100)
     log.open(0)

@@ -244,7 +244,8 @@ def test_a_file_of_another_architecture_is_named(tmp_path: Path) -> None:
 def test_init_from_in_a_run(trained: Path, tmp_path: Path) -> None:
     child = start("cyclegan", tmp_path / "run", f"{BASE} --ngf 8 --init-from {trained}/a2b.safetensors")
     assert child.wait() == 5, child.said()
-    assert "does not fit" in child.said() and not (tmp_path / "run").exists()
+    assert "does not fit" in child.said() and "start the run with --ngf 4" in child.said()
+    assert not (tmp_path / "run").exists()
 
     missing = start("cyclegan", tmp_path / "run", f"{BASE} --init-from {tmp_path}/latest_net_G_A.pth")
     assert missing.wait() == 5, missing.said()
