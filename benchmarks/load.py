@@ -20,7 +20,7 @@ from measuring import CPU, Figures, in_turn, parse, parser, positive, slope, tim
 from pictures import write_jpegs
 from plain_loading import plain_batches
 
-from i2i.data.datasets import UnpairedImages
+from i2i.data.datasets import Images
 from i2i.data.options import DataOptions
 from i2i.data.pair import batches
 
@@ -49,11 +49,11 @@ def measured(name: str, options: argparse.Namespace, folder: Path) -> results.Re
     """The table of one size of pictures."""
     paths = write_jpegs(folder, SIZES[name], options.count, options.pictures)
     half = len(paths) // 2
-    uncached = UnpairedImages((paths[:half], paths[half:]), DataOptions())
-    cached = UnpairedImages((paths[:half], paths[half:]), DataOptions(cache=folder / "cache"))
+    uncached = Images((paths[:half], paths[half:]), DataOptions())
+    cached = Images((paths[:half], paths[half:]), DataOptions(cache=folder / "cache"))
     facts = {"from the cache": {"same": same(uncached, cached, half) and same(uncached, cached, half)}}
 
-    def epochs(dataset: UnpairedImages, number: int, workers: int = 0) -> Figures:
+    def epochs(dataset: Images, number: int, workers: int = 0) -> Figures:
         samples = batches(dataset, 0, number * half, 1, workers)  # two pictures each
         return timed(partial(consume, samples), number * 2 * half)
 
@@ -72,7 +72,7 @@ def measured(name: str, options: argparse.Namespace, folder: Path) -> results.Re
     return results.table(f"A picture of {name}", options.clock, in_turn(ways, options.rounds), facts)
 
 
-def same(one: UnpairedImages, other: UnpairedImages, count: int) -> bool:
+def same(one: Images, other: Images, count: int) -> bool:
     """Whether both give the same samples."""
     pairs = ((one[t], other[t]) for t in range(count))
     return all(torch.equal(a.a, b.a) and torch.equal(a.b, b.b) for a, b in pairs)

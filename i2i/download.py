@@ -160,47 +160,37 @@ class _Download:
         return hashlib.sha256((self.sha256 or f"{self.url}\n{stated}").encode()).hexdigest()[:12]
 
     def _receive(self, response: http.client.HTTPResponse, part: Path, done: int, total: int) -> None:
+        """Add what comes to a part that has `done` bytes. After an error it is removed if empty or without a key."""
         kept = bool(self._key(response))
-        with self._open(part, done, total - done, kept) as file:
-            self.progress(done, total)
-            while done < total:
-                try:
-                    data = response.read1(min(_CHUNK, total - done))
-                except (OSError, http.client.HTTPException, ValueError) as error:
-                    raise self._broke_off(done, total, _reason(error), kept) from None
-                if not data:
-                    raise self._broke_off(done, total, "the server ended early", kept)
-                with _disk(self.path):
-                    files.write_all(file, data)
-                done += len(data)
-                self.progress(done, total)
-
-    @contextlib.contextmanager
-    def _open(self, part: Path, start: int, needed: int, kept: bool) -> Iterator[int]:
-        """The descriptor of a part that has `start` bytes. After an error it is removed if empty or not `kept`."""
         files.check_regular(part)
-        with _disk(self.path):
-            free = shutil.disk_usage(part.parent).free
-            if needed > free:
-                raise OutputError(f"{self.path}: {needed:,} bytes are needed, {free:,} are free")
-            flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | getattr(os, "O_NOFOLLOW", 0) | files.BINARY
-            descriptor = os.open(part, flags, 0o666)
-            os.ftruncate(descriptor, start)
         try:
-            yield descriptor
-            with _disk(self.path):
-                os.fsync(descriptor)
+            with _disk(self.path), open(part, "ab", buffering=0, opener=_no_link) as file:
+                free = shutil.disk_usage(part.parent).free
+                if total - done > free:
+                    raise OutputError(f"{self.path}: {total - done:,} bytes are needed, {free:,} are free")
+                file.truncate(done)
+                self.progress(done, total)
+                while done < total:
+                    data = self._read(response, done, total, kept)
+                    files.write_all(file.fileno(), data)
+                    done += len(data)
+                    self.progress(done, total)
+                os.fsync(file.fileno())
         except BaseException:
-            useless = not kept or os.fstat(descriptor).st_size == 0
-            os.close(descriptor)
-            if useless:
-                part.unlink()
+            if not kept or done == 0:
+                part.unlink(missing_ok=True)
             raise
-        os.close(descriptor)
 
-    def _broke_off(self, done: int, total: int, reason: str, kept: bool) -> DownloadError:
+    def _read(self, response: http.client.HTTPResponse, done: int, total: int, kept: bool) -> bytes:
+        """The next bytes. Raises `DownloadError`, which is a `BrokeOffError` where those so far are `kept`."""
+        reason = "the server ended early"
+        try:
+            if data := response.read1(min(_CHUNK, total - done)):
+                return data
+        except (OSError, http.client.HTTPException, ValueError) as error:
+            reason = _reason(error)
         failure = f"{self.url}: broke off after {done:,} of {total:,} bytes ({reason})"
-        return BrokeOffError(f"{failure}; the next attempt goes on from there") if kept else DownloadError(failure)
+        raise BrokeOffError(f"{failure}; the next attempt goes on from there") if kept else DownloadError(failure)
 
     def _finish(self, part: Path) -> str:
         """Give the part its name. Raises `DownloadError` if it has another SHA-256."""
@@ -218,6 +208,10 @@ class _Download:
                 if parts.fullmatch(earlier.name):  # of another version
                     earlier.unlink()
         return found
+
+
+def _no_link(name: str, flags: int) -> int:
+    return os.open(name, flags | getattr(os, "O_NOFOLLOW", 0), 0o666)
 
 
 @contextlib.contextmanager

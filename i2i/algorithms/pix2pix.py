@@ -45,19 +45,25 @@ from i2i.networks.projected import Projected
 
 
 @dataclass(frozen=True, kw_only=True)
-class Pix2PixOptions(NetworkOptions):
-    """The paper's defaults."""
-
-    algorithm = "pix2pix"
+class _PaperOptions(NetworkOptions):
+    """The paper's networks and adversarial loss."""
 
     generator: str = "unet_256"
     """`unet_<size>`, the same with `_attention`, or `resnet_<n>blocks`."""
     norm: Norm = "batch"
     """Normalisation in all networks, but for a discriminator with spectral normalisation."""
-    dropout: bool = True
-    """Dropout in the generator, in training and when translating: the noise of the paper."""
     gan_mode: GanMode = "vanilla"
     """The adversarial loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pix2PixOptions(_PaperOptions):
+    """The paper's defaults."""
+
+    algorithm = "pix2pix"
+
+    dropout: bool = True
+    """Dropout in the generator, in training and when translating: the noise of the paper."""
     conditional: bool = True
     """The discriminator sees the input beside the output."""
     lambda_L1: Annotated[float, Ge(0)] = 100.0
@@ -65,17 +71,11 @@ class Pix2PixOptions(NetworkOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ColorizationOptions(NetworkOptions):
+class ColorizationOptions(_PaperOptions):
     """pix2pix's defaults."""
 
     algorithm = "colorization"
 
-    generator: str = "unet_256"
-    """`unet_<size>` or `resnet_<n>blocks`."""
-    norm: Norm = "batch"
-    """Normalisation in all networks."""
-    gan_mode: GanMode = "vanilla"
-    """The adversarial loss."""
     lambda_L1: Annotated[float, Ge(0)] = 100.0
     """Weight of the L1 loss on a* and b*."""
 
@@ -152,17 +152,11 @@ class Colorization(_ByL1[ColorizationOptions]):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SegmentationOptions(NetworkOptions):
+class SegmentationOptions(_PaperOptions):
     """Labels by class: `--classes-b` (or `--classes-a` with `--direction b2a`) says which there are."""
 
     algorithm = "segmentation"
 
-    generator: str = "unet_256"
-    """`unet_<size>` or `resnet_<n>blocks`."""
-    norm: Norm = "batch"
-    """Normalisation in all networks."""
-    gan_mode: GanMode = "vanilla"
-    """The adversarial loss."""
     lambda_CE: Annotated[float, Ge(0)] = 10.0
     """Weight of the cross-entropy."""
     lambda_L1: Annotated[float, Ge(0)] = 0.0

@@ -2,7 +2,6 @@
 before anything starts."""
 
 import threading
-from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -32,17 +31,28 @@ Lists = Sequence[Sequence[Record]]
 class Images(Sampled):
     """A data set of files: pictures are read, cached, and replaced where they are damaged.
 
-    `lists` has the pairs, or the pictures of domain A and those of B, or those of B alone. `dataset[t]` is an
-    `ImagePair` of single pictures, (C, H, W) in [-1, 1]. `a` is the input and `b` the target: with direction b2a, `a`
-    is the picture of domain B (`channels_b`). Raises `InputError` for a damaged picture, unless `on_bad="skip"`.
+    `dataset[t]` is an `ImagePair` of single pictures, (C, H, W) in [-1, 1]. `a` is the input and `b` the target: with
+    direction b2a, `a` is the picture of domain B (`channels_b`). Raises `InputError` for a damaged picture, unless
+    `on_bad="skip"`.
     """
 
     lists: Lists
 
-    @staticmethod
-    @abstractmethod
-    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
-        """The lists of a split; an empty one where there is nothing to validate on."""
+    def __getitem__(self, t: int) -> ImagePair:
+        return self.raw(t).tensors()
+
+    def raw(self, t: int) -> RawPair:
+        """Sample t as pixels, or as the numbers of what `make_pair` makes of it."""
+        samples = [self._sample(t, number) for number in range(len(self.lists))]
+        pixels = [one for crops, _ in samples for one in crops]
+        skipped = tuple(name for _, names in samples for name in names)
+        if self.make_pair:
+            made = self.make_pair(images.to_tensor(pixels[0]), sample_seed(self.options.seed, t))
+            return RawPair.of(replace(made, skipped=skipped))
+        of_a, of_b = (len(palette) if palette else 0 for palette in self.palettes)
+        if self.options.direction == "a2b":
+            return RawPair(pixels[0], pixels[1], skipped, (of_a, of_b))
+        return RawPair(pixels[1], pixels[0], skipped, (of_b, of_a))
 
     def sources(self, *domains: int) -> list[Source]:
         """Every picture of these domains, by default of both, as a cache knows it."""
@@ -109,62 +119,10 @@ class Images(Sampled):
         return self.crops(t, pixels, domains), tuple(skipped)
 
 
-class TwoDomains(Images):
-    """Pictures of both domains, whose pixels are both in files."""
-
-    def __getitem__(self, t: int) -> ImagePair:
-        return self.raw(t).tensors()
-
-    def raw(self, t: int) -> RawPair:
-        """Sample t as pixels."""
-        samples = [self._sample(t, number) for number in range(len(self.lists))]
-        a, b = (pixels for crops, _ in samples for pixels in crops)
-        skipped = tuple(name for _, names in samples for name in names)
-        kinds = [len(palette) if palette else 0 for palette in self.palettes]
-        if self.options.direction == "a2b":
-            return RawPair(a, b, skipped, (kinds[0], kinds[1]))
-        return RawPair(b, a, skipped, (kinds[1], kinds[0]))
-
-
-class PairedImages(TwoDomains):
-    """Pairs of pictures of one thing; crop and flip agree."""
-
-    domains = ((0, 1),)
-
-    @staticmethod
-    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
-        return (folders.paired(data, split, options.pairs, left_out),)
-
-
-class UnpairedImages(TwoDomains):
-    """Pictures of two domains, drawn independently, each with its own order, crops and flips."""
-
-    lists: Sequence[Sequence[Path]]
-
-    @staticmethod
-    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
-        return folders.unpaired(data, split, left_out)
-
-
-class OneDomain(Images):
-    """Pictures of domain B alone, and the pair that `make_pair` makes of each."""
-
-    domains = ((1,),)
-
-    @staticmethod
-    def find(data: Path, split: Split, options: DataOptions, left_out: LeftOut) -> Lists:
-        return (folders.single_domain(data, split, left_out),)
-
-    def __getitem__(self, t: int) -> ImagePair:
-        assert self.make_pair
-        (pixels,), skipped = self._sample(t, 0)
-        return replace(self.make_pair(images.to_tensor(pixels), sample_seed(self.options.seed, t)), skipped=skipped)
-
-
 class MixedImages(ImagePairs):
     """Pairs among pictures that have no partner: `share` of the samples are pairs, `ImagePair.is_pair` says which."""
 
-    def __init__(self, pairs: PairedImages, others: UnpairedImages, share: float) -> None:
+    def __init__(self, pairs: Images, others: Images, share: float) -> None:
         self.pairs, self.others, self.share = pairs, others, share
         self.count = pairs.count + others.count
 
@@ -183,7 +141,7 @@ class MixedImages(ImagePairs):
         """The file or files of sample t."""
         return self._set(t).names(t)
 
-    def _set(self, t: int) -> PairedImages | UnpairedImages:
+    def _set(self, t: int) -> Images:
         return self.pairs if is_pair(self.others.options.seed, t, self.share) else self.others
 
 
@@ -205,23 +163,30 @@ def open_datasets(
     if options.data == TOY and not exists(TOY):
         return toys(options, paired, multiple, minimum, make_pair)
 
-    def opened(kind: type[Images], data: Path) -> list[Images]:
+    def opened(data: Path, paired: bool) -> list[Images]:
         """Training pictures, and if there are any those of the val split, else of the test split."""
         left_out = LeftOut(data)
-        train, val = (kind.find(data, split, options, left_out) for split in ("train", "val"))
-        held_out = val if all(val) else kind.find(data, "test", options, left_out)
+
+        def find(split: Split) -> Lists:
+            if make_pair:
+                return (folders.single_domain(data, split, left_out),)
+            if paired:
+                return (folders.paired(data, split, options.pairs, left_out),)
+            return folders.unpaired(data, split, left_out)
+
+        train, val = find("train"), find("val")
+        held_out = val if all(val) else find("test")
         splits = [(train, True), (held_out, False)] if all(held_out) else [(train, True)]
-        found = [kind(lists, options, is_train, multiple, minimum, make_pair) for lists, is_train in splits]
+        found = [Images(lists, options, is_train, multiple, minimum, make_pair) for lists, is_train in splits]
         _say(*left_out.lines)
         _check(options, found)
         return found
 
-    sets = opened(OneDomain if make_pair else PairedImages if paired else UnpairedImages, options.data)
+    sets = opened(options.data, paired)
     found = Datasets(*sets)
     if options.paired_data:
-        pairs, others = opened(PairedImages, options.paired_data)[0], sets[0]
-        assert isinstance(pairs, PairedImages) and isinstance(others, UnpairedImages)
-        found = replace(found, train=MixedImages(pairs, others, options.paired_share))
+        pairs = opened(options.paired_data, paired=True)[0]
+        found = replace(found, train=MixedImages(pairs, sets[0], options.paired_share))
         sets.insert(0, pairs)
     if options.cache is not None:
         wanted = [(picture, one.transform) for one in sets for picture in one.sources()]

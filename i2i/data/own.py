@@ -66,7 +66,6 @@ def open_own(
     def opened(data: OwnData, name: str, train: bool) -> ImagePairs:
         sets = (_items(data, name),) if paired or make_pair else _two(data, name)
         made = OwnImages(sets, options, train, multiple, minimum, make_pair)
-        made.domains = ((1,),) if make_pair else ((0, 1),) if paired else ((0,), (1,))
         made.check_augmentation()
         made[0]  # mistakes are said before a run folder exists
         return made
@@ -104,12 +103,7 @@ def _two(data: object, name: str) -> tuple[Items, Items]:
 
 
 class OwnImages(Sampled):
-    """Samples from data sets of the user's.
-
-    A `paired` data set holds pairs (input of domain A, target of domain B), whose crop and flip agree. With `make_pair`
-    a data set holds pictures of domain B, and `make_pair` makes both sides of each. Otherwise two data sets hold the
-    pictures of A and of B, each in an order of its own.
-    """
+    """Samples from data sets of the user's; a pair is (input of domain A, target of domain B)."""
 
     lists: Sequence[Items]
 

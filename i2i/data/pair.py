@@ -73,12 +73,7 @@ class ImagePair:
         return dataclasses.replace(self, a=self.a.pin_memory(), b=self.b.pin_memory(), is_pair=is_pair)
 
     def parts(self, count: int) -> list["ImagePair"]:
-        """`count` micro-batches of equal size, in order; the first carries `skipped`.
-
-        Raises `UsageError` if the batch cannot be divided equally.
-        """
-        if count < 1 or len(self) % count:
-            raise UsageError(f"a batch of {len(self)} cannot be split into {count} equal micro-batches")
+        """`count` micro-batches of equal size, in order; the first carries `skipped`."""
         is_pair = [None] * count if self.is_pair is None else self.is_pair.chunk(count)
         pieces = zip(self.a.chunk(count), self.b.chunk(count), is_pair, strict=True)
         return [ImagePair(a, b, self.skipped if i == 0 else (), pair) for i, (a, b, pair) in enumerate(pieces)]

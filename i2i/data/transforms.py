@@ -175,13 +175,12 @@ def _flipped(pixels: Pixels) -> Pixels:
 class Sampled(ImagePairs):
     """Lists of pictures, or of pairs; order, crops, flips and augmentation of a sample follow from (seed, t).
 
-    An epoch is as long as the longest list; a shorter one starts over meanwhile. With `train=False` nothing is random,
-    and the orders are those of the lists. Domain A has the number 0, B has 1.
-    """
+    One list holds pairs, whose two get the same crop, flip and augmentation, or with `make_pair` pictures of domain B
+    alone. Two lists hold the pictures of A and of B, each in an order of its own.
 
-    domains: tuple[tuple[int, ...], ...] = ((0,), (1,))
-    """The domain of each list, which has its own order, or both of pairs, which get the same crop, flip and
-    augmentation."""
+    An epoch is as long as the longest list; a shorter one starts over meanwhile. With `train=False` nothing is random,
+    and the orders are those of the lists. Domain A has the number 0, B has 1; `domains` has those of each list.
+    """
 
     def __init__(
         self,
@@ -196,6 +195,9 @@ class Sampled(ImagePairs):
 
         self.lists, self.options, self.train, self.make_pair = lists, narrowed(options, DataOptions), train, make_pair
         self.palettes, self.ranges = classes(options), ranges(options)
+        self.domains: tuple[tuple[int, ...], ...] = ((0,), (1,))
+        if len(lists) == 1:
+            self.domains = ((1,),) if make_pair else ((0, 1),)
         name, zoom = options.preprocess, options.random_zoom
         sizes = options.load_size, options.crop_size
         self.transform = Transform(name, *sizes, options.flip, multiple, train, minimum, zoom)

@@ -166,13 +166,18 @@ def _is(kind: Callable[[], bool]) -> bool:
         return False
 
 
-def _first_visit(folder: Path, seen: set[tuple[int, int]]) -> bool:
+def identity(path: str | Path) -> tuple[int, int] | None:
+    """Device and number of a file or folder: the same under each of its names. None if there is nothing to look at."""
     try:
-        status = folder.stat()
-    except OSError:
+        status = os.stat(path)  # noqa: PTH116 - a plan asks for a million, and Path takes its time
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino
+
+
+def _first_visit(folder: Path, seen: set[tuple[int, int]]) -> bool:
+    found = identity(folder)
+    if found is None or found in seen:
         return False
-    identity = (status.st_dev, status.st_ino)
-    if identity in seen:
-        return False
-    seen.add(identity)
+    seen.add(found)
     return True

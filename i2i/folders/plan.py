@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 
 from i2i.data.folders import listed
-from i2i.data.walking import prefix_of, suffix_of
+from i2i.data.walking import identity, prefix_of, suffix_of
 from i2i.errors import ImageError, InputError, OutputError, UsageError
 from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated, needs_video
 from i2i.films import WRITTEN as WRITTEN_FILMS
@@ -251,13 +251,13 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: 
     existing = [job for job in jobs if not job.refused and there(job.target_text)]
     if not existing:
         return set()
-    inputs = {_identity(job.source_text) for job in all_jobs} - {None}
+    inputs = {_file(job.source_text) for job in all_jobs} - {None}
     skipped = set()
     for job in existing:
-        identity = _identity(job.target_text)
-        if identity is None:  # a link to nothing is there, but it is no result
+        found = _file(job.target_text)
+        if found is None:  # a link to nothing is there, but it is no result
             continue
-        if identity in inputs:
+        if found in inputs:
             raise UsageError(f"{printable(job.target)} is an input and would be overwritten; choose another output")
         if not is_url(job.target_text) and os.path.isdir(job.target_text):  # noqa: PTH112
             raise UsageError(f"{printable(job.target)} is a folder where a picture would be written")
@@ -291,11 +291,5 @@ def _by_listing() -> Callable[[str], bool]:
     return there
 
 
-def _identity(path: str) -> tuple[int, int] | str | None:
-    if is_url(path):
-        return path
-    try:
-        status = os.stat(path)  # noqa: PTH116
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino
+def _file(path: str) -> tuple[int, int] | str | None:
+    return path if is_url(path) else identity(path)

@@ -78,19 +78,13 @@ class Checkpointer:
     """
 
     def __init__(
-        self,
-        train_step: TrainingStep,
-        validation: Validation,
-        monitor: Monitor,
-        pictures: DataIdentity,
-        options: RunOptions,
-        progress: Progress,
+        self, train_step: TrainingStep, validation: Validation, monitor: Monitor, pictures: DataIdentity
     ) -> None:
-        assert options.run is not None
         self.train_step, self.validation, self.monitor, self.pictures = train_step, validation, monitor, pictures
-        self.options, self.progress, self.log, self.group = options, progress, monitor.log, train_step.group
-        self.algorithm, self.ema = train_step.algorithm, train_step.ema
-        self.states = StateStore(options.run, options.keep_last, options.keep_every)
+        self.options = options = monitor.options
+        self.progress, self.log = monitor.progress, monitor.log
+        self.algorithm, self.ema, self.group = train_step.algorithm, train_step.ema, train_step.group
+        self.states = StateStore(monitor.folder.path, options.keep_last, options.keep_every)
         self.best = BestScores(options, validation.floor)
         self.saved_step: int | None = None
         self.missed = 0
@@ -232,7 +226,7 @@ class Checkpointer:
 
     def never_above_floor(self) -> str:
         """Why a run ends without a best model, if the floor is the reason; else empty."""
-        if not self.validation.floor or not self.validation.measured or math.isfinite(self.best.of_files):
+        if not self.validation.floor or not self.validation.kept.measured or math.isfinite(self.best.of_files):
             return ""
         conditions = ", ".join(map(str, self.validation.floor))
         return f"no validation came to {conditions} (--best-floor), so there is no best model file"

@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from i2i.data.datasets import Images, MixedImages, UnpairedImages
+from i2i.data.datasets import Images, MixedImages
 from i2i.data.options import classes, ranges
 from i2i.data.pair import Datasets, ImagePairs
 from i2i.data.transforms import Sampled
@@ -62,9 +62,9 @@ class DataIdentity:
         self.files = {} if vgg is None else {"vgg": f"{vgg.stat().st_size} bytes, {_part(vgg):x}"}
 
     def _add(self, name: str, images: ImagePairs | None, root: Path) -> None:
-        if isinstance(images, UnpairedImages):
-            self._list(f"{name} of A", images.lists[0], root)
-            self._list(f"{name} of B", images.lists[1], root)
+        if isinstance(images, Images) and len(images.lists) == 2:
+            for domain, paths in zip("AB", images.lists, strict=True):
+                self._list(f"{name} of {domain}", cast(Sequence[Path], paths), root)
         elif isinstance(images, Images):
             self._list(name, list(dict.fromkeys(source.path for source in images.sources())), root)
 

@@ -211,7 +211,7 @@ def profile(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int, seco
         trainer = Trainer(built, data, replace(options, run=Path(folder) / "run"), group)
         took, waited, shape, extra = _train(trainer, steps, seconds)
         began = time.perf_counter()
-        trainer.monitor.samples.rows(trainer.checkpointer.networks(), 1)
+        trainer.monitor.rows(trainer.checkpointer.networks(), 1)
         look = time.perf_counter() - began
         state = _state_bytes(trainer)
     return {

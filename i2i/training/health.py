@@ -7,20 +7,21 @@ for them. The others see the rows of a sample grid.
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Self
 
 import numpy as np
 import torch
+from pydantic import Field, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.pair import ImagePairs
 from i2i.losses.adversarial import GANLoss
 from i2i.training.log import RunLog
 from i2i.training.options import RunOptions
-from i2i.training.step import LossKinds, ProcessGroup
+from i2i.training.state_store import AList, Count, Kept, Text
+from i2i.training.step import TrainingStep
 
 SATURATED = "discriminator saturated"
 NOT_LEARNING = "generator not learning"
@@ -73,8 +74,7 @@ class Saturated:
         )
 
 
-@dataclass
-class NotLearning:
+class NotLearning(Kept, extra="forbid"):
     """A generator none of whose content losses (L1, cycle, identity) falls.
 
     A loss has fallen once three quarters of its last `SPAN` values are below `SHARE` of the median of its first ones:
@@ -83,13 +83,21 @@ class NotLearning:
     pictures.
     """
 
-    SPAN, AFTER = 50, 150
-    SHARE, LEAST = 0.97, 0.5
+    SPAN: ClassVar = 50
+    AFTER: ClassVar = 150
+    SHARE: ClassVar = 0.97
+    LEAST: ClassVar = 0.5
 
-    begun: dict[str, list[float]] = field(default_factory=dict)
-    recent: dict[str, list[float]] = field(default_factory=dict)
-    steps: int = 0
+    begun: dict[Text, list[float]] = Field(default_factory=dict)
+    recent: dict[Text, list[float]] = Field(default_factory=dict)
+    steps: Count = 0
     learnt: bool = False
+
+    @model_validator(mode="after")
+    def _same_losses(self) -> Self:
+        if self.begun.keys() != self.recent.keys():
+            raise ValueError("begun and recent are of different losses")
+        return self
 
     def observe(self, losses: Mapping[str, float]) -> None:
         """The content losses of one step."""
@@ -235,6 +243,19 @@ EARLY_LOOKS = (100, 200)
 REMEMBERED = 50
 
 
+class Episodes(Kept, extra="forbid"):
+    """The health of a run so far: its issues, each with the step since which it is there and the one at which it was
+    seen last, and those that are over; the steps that were skipped, how many and since when, with the pictures of then.
+    """
+
+    saturated: dict[Text, list[float]] = Field(default_factory=dict)
+    not_learning: NotLearning
+    episodes: dict[Text, Annotated[tuple[int, int], AList]] = Field(default_factory=dict)
+    past: list[Annotated[tuple[Text, int, int], AList]] = Field(default_factory=list)
+    skipped: Count = 0
+    bad_since: Annotated[tuple[int, list[Text]], AList] | None = None
+
+
 class HealthMonitor:
     """The episodes of one run. An issue is reported when it is first seen, and is over after `QUIET` steps without it.
 
@@ -243,25 +264,12 @@ class HealthMonitor:
     move away: outputs that equal inputs are reported from the last early look on.
     """
 
-    def __init__(
-        self,
-        algorithm: AnyAlgorithm,
-        kinds: LossKinds,
-        data: ImagePairs,
-        options: RunOptions,
-        log: RunLog,
-        group: ProcessGroup,
-    ) -> None:
-        self.algorithm, self.kinds, self.data, self.options = algorithm, kinds, data, options
-        self.log, self.group = log, group
-        gan = getattr(algorithm, "gan", None)
+    def __init__(self, train_step: TrainingStep, data: ImagePairs, options: RunOptions, log: RunLog) -> None:
+        self.train_step, self.data, self.options, self.log = train_step, data, options, log
+        gan = getattr(train_step.algorithm, "gan", None)
         self.saturated = Saturated(chance(gan) if gan else None)
-        self.not_learning = NotLearning(learnt=bool(options.init_from))
-        self.episodes: dict[str, list[int]] = {}  # issue → since which step, last seen
-        log.issues = self.episodes.keys()
-        self.past: list[tuple[str, int, int]] = []
-        self.skipped = 0
-        self.bad_since: tuple[int, list[str]] | None = None
+        self.kept = Episodes(not_learning=NotLearning(learnt=bool(options.init_from)))
+        log.issues = self.kept.episodes.keys()
 
     def steps(self, lines: Sequence[dict[str, Any]]) -> None:
         """The log's lines of steps, in order, as they were fetched."""
@@ -269,30 +277,30 @@ class HealthMonitor:
             step, losses = line["step"], line["losses"]
             self.saturated.observe(self._of_discriminators(losses))
             self._report(step, SATURATED, self.saturated.issue())
-            self.not_learning.observe({name: losses[name] for name in losses if name in self.kinds.content})
-            self._report(step, NOT_LEARNING, self.not_learning.issue())
+            self.kept.not_learning.observe({name: losses[name] for name in losses if name in self.train_step.content})
+            self._report(step, NOT_LEARNING, self.kept.not_learning.issue())
             self._finite(line)
 
     def _of_discriminators(self, losses: Mapping[str, float]) -> dict[str, float]:
         """The sum of the adversarial losses of each discriminator, under their names."""
-        known = [names for names in self.kinds.discriminators if losses.keys() >= set(names)]
+        known = [names for names in self.train_step.discriminators if losses.keys() >= set(names)]
         return {" + ".join(names): sum(losses[name] for name in names) for names in known}
 
     def _finite(self, line: dict[str, Any]) -> None:
         step, losses = line["step"], line["losses"]
         if not line.get("skipped"):
-            self.bad_since = None
+            self.kept.bad_since = None
             self._report(step, NOT_FINITE, None)
             return
-        self.skipped += 1
+        self.kept.skipped += 1
         broken = [name for name, loss in losses.items() if not math.isfinite(loss)]
         if self.options.precision == "fp16" and not broken:
             return  # the loss scale was too large: as it should be, now and then
-        samples = range(line["images"] - self.options.batch_size * self.group.world_size, line["images"])
+        samples = range(line["images"] - self.options.batch_size * self.train_step.group.world_size, line["images"])
         name = getattr(self.data, "names", "sample {}".format)  # of the file or files; drawn, not read
         names = [str(name(t)) for t in samples]
-        self.bad_since = self.bad_since or (step, names)
-        first = NOT_FINITE not in self.episodes
+        self.kept.bad_since = self.kept.bad_since or (step, names)
+        first = NOT_FINITE not in self.kept.episodes
         self._note(step, NOT_FINITE)
         where = f"losses {', '.join(broken)}" if broken else "gradients"
         why = f"{where}, step skipped; its pictures: {'; '.join(names)}"
@@ -315,51 +323,43 @@ class HealthMonitor:
             inputs, outputs, reals = ([row[name] for row in rows if name in row] for name in names)
             if not outputs or not (inputs or reals):
                 continue
-            targets = reals if self.algorithm.paired else []
+            targets = reals if self.train_step.algorithm.paired else []
             others = [] if inputs else reals
             found.append(Translation(f"fake_{target}", inputs, outputs, targets, others))
         return found
 
     def _report(self, step: int, name: str, issue: str | None) -> None:
         if issue:
-            if name not in self.episodes:
+            if name not in self.kept.episodes:
                 self.log.health(step, name, issue)
             self._note(step, name)
-        elif name in self.episodes and step - self.episodes[name][1] >= QUIET:
-            since, last = self.episodes.pop(name)
-            self.past = [*self.past, (name, since, last)][-REMEMBERED:]
+        elif name in self.kept.episodes and step - self.kept.episodes[name][1] >= QUIET:
+            since, last = self.kept.episodes.pop(name)
+            self.kept.past = [*self.kept.past, (name, since, last)][-REMEMBERED:]
             self.log.health(step, name, f"no longer, since step {last}", over=True)
 
     def _note(self, step: int, name: str) -> None:
-        self.episodes.setdefault(name, [step, step])[1] = step
+        since, _ = self.kept.episodes.get(name, (step, step))
+        self.kept.episodes[name] = since, step
 
     def cause(self) -> str:
         """`, from step 7 on (a.png)` if the last steps were skipped, for the message of a training that diverged."""
-        return f", from step {self.bad_since[0]} on ({'; '.join(self.bad_since[1])})" if self.bad_since else ""
+        since, names = self.kept.bad_since or (0, [])
+        return f", from step {since} on ({'; '.join(names)})" if names else ""
 
     def summary(self, step: int) -> None:
         """Say what was wrong, and what still is."""
-        episodes = [f"{name} from step {since} to {last}" for name, since, last in self.past]
-        episodes += [f"{name} since step {since}" for name, (since, _) in self.episodes.items()]
-        if self.skipped:
-            episodes.append(f"{self.skipped} steps skipped" if self.skipped > 1 else "1 step skipped")
+        episodes = [f"{name} from step {since} to {last}" for name, since, last in self.kept.past]
+        episodes += [f"{name} since step {since}" for name, (since, _) in self.kept.episodes.items()]
+        if self.kept.skipped:
+            episodes.append(f"{self.kept.skipped} steps skipped" if self.kept.skipped > 1 else "1 step skipped")
         if episodes:
             self.log.event(step, f"health of this training: {'; '.join(episodes)}")
 
     def state(self) -> dict[str, Any]:
-        return {
-            "saturated": self.saturated.losses,
-            "not_learning": asdict(self.not_learning),
-            "episodes": self.episodes,
-            "past": [list(episode) for episode in self.past],
-            "skipped": self.skipped,
-            "bad_since": list(self.bad_since) if self.bad_since else None,
-        }
+        self.kept.saturated = self.saturated.losses
+        return self.kept.model_dump()
 
     def load_state(self, state: dict[str, Any]) -> None:
-        self.saturated.losses, self.not_learning = dict(state["saturated"]), NotLearning(**state["not_learning"])
-        self.episodes.clear()
-        self.episodes.update({name: list(episode) for name, episode in state["episodes"].items()})
-        self.past = [(name, since, last) for name, since, last in state["past"]]
-        self.skipped = state["skipped"]
-        self.bad_since = tuple(state["bad_since"]) if state["bad_since"] else None
+        self.kept = Episodes.model_validate(state)
+        self.saturated.losses, self.log.issues = self.kept.saturated, self.kept.episodes.keys()

@@ -18,6 +18,7 @@ from i2i.data.folders import searched
 from i2i.data.options import check_mixing, check_one_domain, check_sizes
 from i2i.data.own import OwnDatasets, open_own
 from i2i.data.pair import Datasets
+from i2i.data.walking import identity
 from i2i.errors import ModelError, UsageError
 from i2i.machine import place
 from i2i.models import junyanz, styles
@@ -73,23 +74,14 @@ def check_place(options: RunOptions) -> None:
         data = getattr(options, name)
         if data is None:
             continue
-        around = {_identity(folder) for folder in (run, *run.parents)}
-        if any(_identity(folder) in around for folder in searched(data)):  # none of toys, and of tables
+        around = set(map(identity, (run, *run.parents))) - {None}
+        if any(identity(folder) in around for folder in searched(data)):  # none of toys, and of tables
             raise UsageError(
                 f"run = {options.run}: lies within {name} = {data}, where its sample grids would be taken for pictures "
                 "of the data set; give a folder elsewhere, such as --run runs/NAME"
             )
         if real(data).is_relative_to(run / "samples"):
             raise UsageError(f"{name} = {data}: lies among the sample grids of run = {options.run}; give another --run")
-
-
-def _identity(folder: Path) -> tuple[int, int] | Path:
-    """Device and number of a folder: the same under each of its names."""
-    try:
-        status = folder.stat()
-    except OSError:
-        return folder
-    return status.st_dev, status.st_ino
 
 
 def open_data(

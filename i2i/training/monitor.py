@@ -25,7 +25,7 @@ from i2i.training.health import HealthMonitor
 from i2i.training.log import RunLog
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import Changes, RunFolder, next_commands
-from i2i.training.step import LossKinds, ProcessGroup, Progress
+from i2i.training.step import ProcessGroup, Progress, TrainingStep
 
 CAPTION = 16  # pixels above a grid, for the names of its columns
 _LINE = 2  # pixels between cells
@@ -61,35 +61,15 @@ def pairs(dataset: ImagePairs, places: Sequence[int], device: torch.device, skip
         yield ImagePair(pair.a[None], pair.b[None], pair.skipped)
 
 
-class SampleGrid:
-    """Translates the same pictures again and again: held-out ones, or training pictures where none are held out."""
-
-    def __init__(
-        self, algorithm: AnyAlgorithm, data: Datasets, options: RunOptions, device: torch.device, skipped: Skipped
-    ) -> None:
-        self.algorithm, self.source, self.device = algorithm, data.validation or data.train, device
-        self.palettes, self.count, self.skipped = palettes_of(options), options.samples, skipped
-
-    def rows(self, networks: Mapping[str, nn.Module], count: int | None = None) -> list[Row]:
-        """The pictures of `Algorithm.pictures` for at most `count` inputs, spread evenly over the data set."""
-        translators, found = for_testing(self.algorithm, networks), []
-        places = spread(len(self.source), count or self.count)
-        with torch.inference_mode():
-            for pair in pairs(self.source, places, self.device, self.skipped):
-                torch.manual_seed(0)
-                pictures = self.algorithm.pictures(pair, translators)
-                found.append({name: self._in_colour(name, x[0].float().cpu()) for name, x in pictures.items()})
-        return found
-
-    def _in_colour(self, name: str, picture: Tensor) -> Tensor:
-        """Labels in the colours of their palette: `real_A`, `fake_B` are of the domains `batch.a` and `.b`."""
-        palette = self.palettes.get(name[-1])
-        if palette is None:
-            return picture
-        picture = picture[: len(palette)]  # without the edges of instances
-        void = (picture <= 0).all(dim=0) & name.startswith("real")  # an output has the class that is likeliest
-        labels = picture.argmax(dim=0).to(torch.uint8).masked_fill(void, VOID)
-        return images.to_tensor(to_colours(labels.numpy(), palette))
+def in_colour(name: str, picture: Tensor, palettes: Palettes) -> Tensor:
+    """Labels in the colours of their palette: `real_A`, `fake_B` are of the domains `batch.a` and `.b`."""
+    palette = palettes.get(name[-1])
+    if palette is None:
+        return picture
+    picture = picture[: len(palette)]  # without the edges of instances
+    void = (picture <= 0).all(dim=0) & name.startswith("real")  # an output has the class that is likeliest
+    labels = picture.argmax(dim=0).to(torch.uint8).masked_fill(void, VOID)
+    return images.to_tensor(to_colours(labels.numpy(), palette))
 
 
 def spread(length: int, count: int) -> list[int]:
@@ -220,22 +200,15 @@ class Monitor:
     """Follows a training in the run folder. All processes call it alike; the first one writes and speaks."""
 
     def __init__(
-        self,
-        algorithm: AnyAlgorithm,
-        data: Datasets,
-        options: RunOptions,
-        folder: RunFolder,
-        progress: Progress,
-        kinds: LossKinds,
-        group: ProcessGroup,
+        self, train_step: TrainingStep, data: Datasets, options: RunOptions, folder: RunFolder, progress: Progress
     ) -> None:
-        self.algorithm, self.options, self.folder = algorithm, options, folder
-        self.progress, self.group = progress, group
-        self.log = RunLog(folder.path, progress.total_images, quiet=not group.first)
+        self.algorithm, self.options, self.folder = train_step.algorithm, options, folder
+        self.progress, self.group = progress, train_step.group
+        self.log = RunLog(folder.path, progress.total_images, quiet=not self.group.first)
         roots = {name: root for name in ("data", "paired_data") if (root := getattr(options, name))}
-        self.skipped = SkippedImages(self.log, group, data.count, roots)
-        self.samples = SampleGrid(algorithm, data, options, group.device, self.report_skipped)
-        self.health = HealthMonitor(algorithm, kinds, data.train, options, self.log, group)
+        self.skipped = SkippedImages(self.log, self.group, data.count, roots)
+        self.source, self.palettes = data.validation or data.train, palettes_of(options)
+        self.health = HealthMonitor(train_step, data.train, options, self.log)
 
     def started(self, validate_again: bool, notes: list[str], changes: Changes) -> None:
         """Open the log and describe the run; `notes`: what a resume found, `changes`: of options since then."""
@@ -269,6 +242,18 @@ class Monitor:
         self.log.steps(lines)
         self.health.steps(lines)
         self.log.show(lines[-1])
+
+    def rows(self, networks: Mapping[str, nn.Module], count: int | None = None) -> list[Row]:
+        """Always the same pictures, for `count` inputs or as many as a sample grid has, spread evenly over the held-out
+        ones, or over the training pictures where none are held out."""
+        translators, found = for_testing(self.algorithm, networks), []
+        places = spread(len(self.source), count or self.options.samples)
+        with torch.inference_mode():
+            for pair in pairs(self.source, places, self.group.device, self.report_skipped):
+                torch.manual_seed(0)
+                pictures = self.algorithm.pictures(pair, translators).items()
+                found.append({name: in_colour(name, x[0].float().cpu(), self.palettes) for name, x in pictures})
+        return found
 
     def look(self, rows: list[Row], with_grid: bool, in_longer_run: bool) -> None:
         """Write a sample grid of these rows, if `with_grid`; look for what is wrong in them, unless a longer run would

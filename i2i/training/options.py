@@ -1,14 +1,12 @@
 """Options of the training loop, and those with which it takes less memory."""
 
-import contextlib
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
-from pydantic import BeforeValidator, StringConstraints
+from pydantic import StringConstraints
 
 from i2i.algorithms.algorithm import AnyAlgorithm, own_options
 from i2i.algorithms.options import NetworkOptions
@@ -21,15 +19,8 @@ from i2i.training.schedule import Metric
 Policy = Literal["linear", "step", "cosine", "plateau", "constant"]
 
 
-def _as_typed(value: object) -> object:
-    """Text of a command line as UTF-8, though the locale says that there is none (`LC_ALL=C`)."""
-    with contextlib.suppress(UnicodeError):
-        return os.fsencode(value).decode() if isinstance(value, str) else value
-    return value
-
-
 # what a model file takes: one line
-Label = Annotated[str, BeforeValidator(_as_typed), StringConstraints(max_length=1000, pattern=r"^\P{Cc}*$")]
+Label = Annotated[str, StringConstraints(max_length=1000, pattern=r"^\P{Cc}*$")]
 
 
 @dataclass(frozen=True, kw_only=True)

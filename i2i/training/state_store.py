@@ -7,15 +7,16 @@ so (`pending`): what a kill then leaves behind is neither damage nor a file of s
 """
 
 import contextlib
-import hashlib
 import itertools
 import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
+from pydantic import BaseModel, ConfigDict, InstanceOf, Strict
 from torch import Tensor
 
 from i2i.errors import ModelError, OutputError
@@ -23,6 +24,16 @@ from i2i.files import atomic_write, sha256
 from i2i.terminal import say
 
 FORMAT_VERSION = 2
+Text = InstanceOf[str]  # pydantic's own takes no names that are no UTF-8
+Count = Annotated[int, Interval(ge=0, le=1 << 53)]
+AList = Strict(False)
+"""A tuple that a state may hold as a list."""
+
+
+class Kept(BaseModel):
+    """Plain values that a part of a training keeps in its states, by these names and of these types."""
+
+    model_config = ConfigDict(strict=True)
 
 
 def tensors(state: object) -> Iterator[Tensor]:
@@ -32,21 +43,6 @@ def tensors(state: object) -> Iterator[Tensor]:
     elif isinstance(state, dict | list | tuple):
         for value in state.values() if isinstance(state, dict) else state:
             yield from tensors(value)
-
-
-class _Hashing:
-    """A file that hashes what passes through it."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.file, self.digest, self.size = file, hashlib.sha256(), 0
-
-    def write(self, data: bytes) -> int:
-        self.digest.update(data)
-        self.size += memoryview(data).nbytes
-        return self.file.write(data)
-
-    def flush(self) -> None:
-        self.file.flush()
 
 
 class StateStore:
@@ -71,20 +67,13 @@ class StateStore:
 
         Raises `OutputError`; the states before are then untouched.
         """
-        written: list[_Hashing] = []
-
-        def write(file: BinaryIO) -> None:
-            written.append(_Hashing(file))
-            torch.save({"format_version": FORMAT_VERSION, **state}, written[-1])  # type: ignore[arg-type]
-
-        path, replaces = self.path(step), step in self.steps()
+        whole, path, replaces = {"format_version": FORMAT_VERSION, **state}, self.path(step), step in self.steps()
         if not replaces:
             self._put_aside(step)
             self._write_manifest(step, pending=True)
         try:
-            atomic_write(path, write)
-            digest = written[-1].digest.hexdigest()
-            self._write_manifest(step, size=written[-1].size, sha256=digest, metric=metric)
+            atomic_write(path, lambda file: torch.save(whole, file))
+            self._write_manifest(step, size=path.stat().st_size, sha256=sha256(path), metric=metric)
         except BaseException:
             if not replaces:
                 self._delete(step)

@@ -8,7 +8,6 @@ accelerator is waited for.
 
 import copy
 import math
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,7 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from i2i.acceleration import DTYPES
-from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm, Losses, Player
+from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm
 from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.device import choose_device
@@ -245,22 +244,12 @@ class PlayerOptimizer:
         return [p.grad for p in self.parameters if p.grad is not None]
 
 
-@dataclass
-class LossKinds:
-    """The kinds of the losses that were yielded so far, for whoever watches them."""
-
-    content: set[str] = field(default_factory=set)
-    discriminators: dict[tuple[str, ...], None] = field(default_factory=dict)
-    """The adversarial losses of each discriminator, as they were yielded together."""
-
-    def add(self, player: Player, losses: Losses) -> None:
-        self.content.update(losses.content)
-        if player == DISCRIMINATOR and losses.adversarial:
-            self.discriminators[losses.adversarial] = None
-
-
 class TrainingStep:
-    """Plays one step of `algorithm` on a batch; updates its players, and the averages of its generators (`ema`)."""
+    """Plays one step of `algorithm` on a batch; updates its players, and the averages of its generators (`ema`).
+
+    Of the losses that were yielded so far, `content` has the names of those of content, `discriminators` the
+    adversarial ones of each discriminator.
+    """
 
     def __init__(self, algorithm: AnyAlgorithm, options: TrainingOptions, group: ProcessGroup) -> None:
         self.algorithm, self.options, self.group = algorithm, options, group
@@ -273,7 +262,8 @@ class TrainingStep:
         self.loss_scale = LossScale(options.precision, self.device)
         self.bad_in_a_row = torch.zeros((), device=self.device)
         self.ema = EMA(algorithm.translators(), options.ema) if options.ema else None
-        self.kinds = LossKinds()
+        self.content: set[str] = set()
+        self.discriminators: dict[tuple[str, ...], None] = {}
         networks = algorithm.networks().values()
         self._buffers = [b for net in networks for b in net.buffers() if b.is_floating_point()]
         norms = [module for net in networks for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -311,7 +301,9 @@ class TrainingStep:
                         mean = value.detach() / len(plays)
                         record[name] = record[name] + mean if name in record else mean
                         total = total + mean
-                self.kinds.add(player, losses)
+                self.content.update(losses.content)
+                if player == DISCRIMINATOR and losses.adversarial:
+                    self.discriminators[losses.adversarial] = None
                 if not losses.more:
                     skipped = skipped + self._update(self.players[player], total)
                     total = torch.zeros_like(total)

@@ -20,7 +20,7 @@ from i2i.signals import Signals, interrupted, status_for
 from i2i.training.checkpoint import Checkpointer
 from i2i.training.data_identity import DataIdentity
 from i2i.training.health import EARLY_LOOKS
-from i2i.training.monitor import Monitor, Waiting, palettes_of
+from i2i.training.monitor import Monitor, Waiting
 from i2i.training.options import RunOptions, batch_too_large
 from i2i.training.run_folder import RunFolder, put_run
 from i2i.training.step import ProcessGroup, Progress, TrainingStep, seed_step
@@ -41,12 +41,11 @@ class Trainer:
             expect_one_size(group.device, options.deterministic)
         self.train_step = step = TrainingStep(algorithm, options, group)
         self.signals, self.folder = Signals(), RunFolder(options.run)
-        self.monitor = Monitor(algorithm, data, options, self.folder, self.progress, step.kinds, group)
+        self.monitor = Monitor(step, data, options, self.folder, self.progress)
         self.log = self.monitor.log
-        held_out = HeldOut(algorithm, data, group, palettes_of(options), self.monitor.report_skipped)
+        held_out = HeldOut(algorithm, data, group, self.monitor.palettes, self.monitor.report_skipped)
         self.validation = Validation(options, held_out, group, self.signals)
-        pictures = DataIdentity(data, options)
-        self.checkpointer = Checkpointer(step, self.validation, self.monitor, pictures, options, self.progress)
+        self.checkpointer = Checkpointer(step, self.validation, self.monitor, DataIdentity(data, options))
         self.save_due = self.started = False
         self.flushed = time.monotonic()
         self.waiting: Waiting = []
@@ -60,7 +59,7 @@ class Trainer:
             with contextlib.closing(self._batches()) as stream:  # workers end before the end of the run is reported
                 while not self.stop_reason and (batch := next(stream, None)):
                     epoch = self.progress.epoch
-                    lr = self.options.lr * (self.validation.plateau.factor * self.progress.lr_factor)
+                    lr = self.options.lr * (self.validation.kept.plateau.factor * self.progress.lr_factor)
                     self.train_step.set_learning_rate(lr)
                     try:
                         losses = self.train_step(self.prepared(batch), self.progress.step)
@@ -155,7 +154,7 @@ class Trainer:
             with_grid = True
         if self.group.first and (with_grid or step in EARLY_LOOKS):
             with self._saved_before_errors():
-                rows = self.monitor.samples.rows(self.checkpointer.networks())
+                rows = self.monitor.rows(self.checkpointer.networks())
             self.monitor.look(rows, with_grid, in_longer_run)
         self._validate_if_due()
         self.save_due |= bool(save) or step % self.options.save_every == 0

@@ -5,24 +5,22 @@ and, where this training has one of the same name, of its shape.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any, Self
+from typing import Annotated, Any
 
 import torch
-from annotated_types import Ge, Interval, Len
-from pydantic import AfterValidator, BaseModel, ConfigDict, InstanceOf, Strict, ValidationError, model_validator
+from annotated_types import Ge, Len
+from pydantic import AfterValidator, InstanceOf, ValidationError
 from torch import Tensor
 
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.errors import ModelError
 from i2i.networks.blocks import finite
-from i2i.training.state_store import tensors
+from i2i.training.health import Episodes
+from i2i.training.state_store import Count, Kept, Text, tensors
 from i2i.training.step import TrainingStep
+from i2i.training.validation import Measured
 
-Text = InstanceOf[str]  # pydantic's own takes no names that are no UTF-8
-Count = Annotated[int, Interval(ge=0, le=1 << 53)]
 Weights = dict[Text, InstanceOf[Tensor]]
-AList = Strict(False)
-"""A tuple that a state holds as a list."""
 
 
 def _averages(state: dict[str, Any]) -> dict[str, Any]:
@@ -37,57 +35,24 @@ def _rows(rows: Tensor) -> Tensor:
     return rows
 
 
-class _Form(BaseModel):
-    model_config = ConfigDict(strict=True)
-
-
-class _Optimizer(_Form):
+class _Optimizer(Kept):
     state: dict[int, Weights]
     param_groups: Annotated[list[dict[Text, Any]], Len(1, 1)]
 
 
-class _LossScale(_Form):
+class _LossScale(Kept):
     dynamic: bool
     scale: InstanceOf[Tensor]
     good: InstanceOf[Tensor]
 
 
-class _Training(_Form):
+class _Training(Kept):
     optimizers: dict[Text, _Optimizer]
     loss_scale: _LossScale
     bad: InstanceOf[Tensor]
 
 
-class _Plateau(_Form):
-    factor: Annotated[float, Interval(ge=0, le=1)]
-    best: float
-    waited: Count
-    lr: float
-
-
-class _NotLearning(_Form, extra="forbid"):
-    begun: dict[Text, list[float]]
-    recent: dict[Text, list[float]]
-    steps: Count
-    learnt: bool
-
-    @model_validator(mode="after")
-    def _same_losses(self) -> Self:
-        if self.begun.keys() != self.recent.keys():
-            raise ValueError("begun and recent are of different losses")
-        return self
-
-
-class _Health(_Form):
-    saturated: dict[Text, list[float]]
-    not_learning: _NotLearning
-    episodes: dict[Text, Annotated[tuple[int, int], AList]]
-    past: list[Annotated[tuple[Text, int, int], AList]]
-    skipped: Count
-    bad_since: Annotated[tuple[int, list[Text]], AList] | None
-
-
-class _Pictures(_Form):
+class _Pictures(Kept):
     lists: dict[Text, Annotated[InstanceOf[Tensor], AfterValidator(_rows)]]
     epoch: Annotated[Count, Ge(1)]
     classes: list[list[list[int]] | None]
@@ -96,7 +61,7 @@ class _Pictures(_Form):
     augmentation: Text
 
 
-class _State(_Form):
+class _State(Measured):
     algorithm: Text
     direction: Text
     architecture: dict[Text, dict[Text, Any]]
@@ -106,22 +71,14 @@ class _State(_Form):
     pools: Annotated[list[dict[Text, list[InstanceOf[Tensor]]]], Len(1)]
     adapted: Weights
     skipped_images: list[Text]
-    health: _Health
+    health: Episodes
     pictures: _Pictures
     step: Count
     images_seen: Count
-    plateau: _Plateau
-    validation_due: bool
-    validation_extra: bool
-    measured: Annotated[tuple[Count, dict[Text, float]], AList] | None
-    measured_extra: bool
     best_by: Text
     best_floor: Text
-    above_floor: bool
     best_metric: float
     best_written: float
-    record: float
-    stalled: Count
 
 
 def check(step: int, state: dict[str, Any], train_step: TrainingStep, direction: str) -> None:

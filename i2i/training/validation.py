@@ -2,9 +2,10 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Interval
 from torch import Tensor, nn
 
 from i2i import images
@@ -20,6 +21,7 @@ from i2i.signals import Signals
 from i2i.training.monitor import Palettes, Skipped, for_testing, pairs
 from i2i.training.options import RunOptions
 from i2i.training.schedule import CONTENT, floor_conditions, means, score, stop_conditions
+from i2i.training.state_store import AList, Count, Kept, Text
 from i2i.training.step import ProcessGroup
 
 PAIR_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
@@ -175,26 +177,42 @@ class HeldOut:
         return found, counts
 
 
-class Plateau:
-    """Multiplies the factor by 0.2 when the metric (lower is better) has not fallen by 1 % for `patience` checks."""
+class Plateau(Kept):
+    """Multiplies the factor by 0.2 when the metric (lower is better) has not fallen by 1 % for `patience` checks.
 
-    def __init__(self, patience: int = 5) -> None:
-        self.patience = patience
-        self.factor, self.best, self.waited = 1.0, math.inf, 0
+    The factor is one on the learning rate `lr`: another one begins anew.
+    """
 
-    def update(self, metric: float) -> None:
+    lr: float
+    factor: Annotated[float, Interval(ge=0, le=1)] = 1.0
+    best: float = math.inf
+    waited: Count = 0
+
+    def update(self, metric: float, patience: int) -> None:
         if metric < self.best * 0.99:
             self.best, self.waited = metric, 0
             return
         self.waited += 1
-        if self.waited > self.patience:
+        if self.waited > patience:
             self.factor, self.waited = self.factor * 0.2, 0
 
-    def state(self) -> dict[str, Any]:
-        return {"factor": self.factor, "best": self.best, "waited": self.waited}
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        self.factor, self.best, self.waited = state["factor"], state["best"], state["waited"]
+class Measured(Kept):
+    """The validations of a run so far.
+
+    A validation is `extra` at the end of a run, where a longer run would have none. `measured` has the step of the last
+    one and its numbers, `above_floor` says whether the weights of then reach the floor. `record` is the best score of
+    all regular validations, `stalled` how many came since.
+    """
+
+    plateau: Plateau
+    validation_due: bool = False
+    validation_extra: bool = False
+    measured: Annotated[tuple[Count, dict[Text, float]], AList] | None = None
+    measured_extra: bool = False
+    above_floor: bool = True
+    record: float = math.inf
+    stalled: Count = 0
 
 
 class Validation:
@@ -209,13 +227,12 @@ class Validation:
         self.options, self.held_out, self.group, self.signals = options, held_out, group, signals
         self.conditions, self.floor = stop_conditions(options.stop_when), floor_conditions(options.best_floor)
         self.needed = {options.best_metric, *(condition.metric for condition in (*self.conditions, *self.floor))}
-        self.plateau = Plateau(options.patience)
-        self.due = False
-        self.extra = False  # due at the end of a run, where a longer run would have no validation
-        self.measured: tuple[int, dict[str, float]] | None = None  # the step of the last validation, its numbers
-        self._measured_extra = False
-        self._above_floor = True  # the weights that were measured
-        self._record, self._stalled = math.inf, 0  # the best score of all regular validations, and how many came since
+        self.kept = Measured(plateau=Plateau(lr=options.lr))
+
+    @property
+    def due(self) -> bool:
+        """Whether the weights of now are to be measured."""
+        return self.kept.validation_due
 
     @property
     def possible(self) -> bool:
@@ -224,13 +241,13 @@ class Validation:
 
     def schedule(self) -> None:
         """Make a regular validation due."""
-        self.due |= self.possible
+        self.kept.validation_due |= self.possible
 
     def schedule_last(self) -> None:
         """Make a validation of a run's last weights due. Only the best model follows from it: a longer run would not
         have been measured here."""
         if self.possible and not self.due:
-            self.due = self.extra = True
+            self.kept.validation_due = self.kept.validation_extra = True
 
     def run(self, networks: Mapping[str, nn.Module], step: int) -> dict[str, float] | None:
         """The numbers of the validation of `step`; None if a signal came, and it is still due."""
@@ -246,35 +263,37 @@ class Validation:
         if numbers is None:
             return None
         self.take(means(numbers), step)
-        self.due = self.extra = False
+        self.kept.validation_due = self.kept.validation_extra = False
         return numbers
 
     def take(self, measured: Mapping[str, float], step: int) -> None:
         """Keep the numbers of `step`, metric → mean. Raises `UsageError` if one that is needed is missing."""
         if missing := sorted(self.needed - measured.keys()):
             raise UsageError(self._missing(missing[0]))
-        self.measured = (step, {name: number for name, number in measured.items() if math.isfinite(number)})
-        self._measured_extra = self.extra
-        self._above_floor = all(condition.holds(measured) for condition in self.floor)
-        if self.extra:
+        kept = self.kept
+        kept.measured = (step, {name: number for name, number in measured.items() if math.isfinite(number)})
+        kept.measured_extra = kept.validation_extra
+        kept.above_floor = all(condition.holds(measured) for condition in self.floor)
+        if kept.validation_extra:
             return
         if self.options.lr_policy == "plateau":
             follows = PLATEAU_METRIC if PLATEAU_METRIC in measured else self.options.best_metric
-            self.plateau.update(score(follows, measured))
+            kept.plateau.update(score(follows, measured), self.options.patience)
         now = score(self.options.best_metric, measured)
-        if self._above_floor and now < self._record:  # NaN is no progress
-            self._record, self._stalled = now, 0
+        if kept.above_floor and now < kept.record:  # NaN is no progress
+            kept.record, kept.stalled = now, 0
         else:
-            self._stalled += 1
+            kept.stalled += 1
 
     def metrics_at(self, step: int) -> dict[str, float]:
         """Metric → mean of the weights of `step`, those that are finite; empty if they were not validated."""
-        return self.measured[1] if self.measured and self.measured[0] == step else {}
+        measured = self.kept.measured
+        return measured[1] if measured and measured[0] == step else {}
 
     def score_at(self, step: int) -> float | None:
         """The score of the weights of `step`, if they were validated, it is finite, and the floor holds."""
         found = score(self.options.best_metric, self.metrics_at(step))
-        return found if math.isfinite(found) and self._above_floor else None
+        return found if math.isfinite(found) and self.kept.above_floor else None
 
     def below_floor(self, step: int) -> str:
         """The metrics of `step` that are below `best_floor`, with their values; empty if none are."""
@@ -295,18 +314,18 @@ class Validation:
 
     def stop_reason(self, step: int) -> str:
         """Why the training may end at `step`; empty if it may not."""
-        metrics = {} if self._measured_extra else self.metrics_at(step)  # a longer run would not have been measured
+        metrics = {} if self.kept.measured_extra else self.metrics_at(step)  # a longer run would not have been measured
         if self.conditions and all(condition.holds(metrics) for condition in self.conditions):
             values = ", ".join(f"{c.metric} is {metrics[c.metric]:.4g}" for c in self.conditions)
             compared = self._compared(*(condition.metric for condition in self.conditions))
             return f"{', '.join(map(str, self.conditions))} is reached: {values} ({compared})"
-        if not self.options.stop_patience or self._stalled < self.options.stop_patience:
+        if not self.options.stop_patience or self.kept.stalled < self.options.stop_patience:
             return ""
         name = self.options.best_metric
-        if self.floor and not math.isfinite(self._record):
-            return f"{', '.join(map(str, self.floor))} was not reached in {self._stalled} validations"
-        best = score(name, {name: self._record})
-        return f"{name} has not got better than {best:.4g} for {self._stalled} validations ({self._compared(name)})"
+        if self.floor and not math.isfinite(self.kept.record):
+            return f"{', '.join(map(str, self.floor))} was not reached in {self.kept.stalled} validations"
+        best = score(name, {name: self.kept.record})
+        return f"{name} has not got better than {best:.4g} for {self.kept.stalled} validations ({self._compared(name)})"
 
     def _compared(self, *metrics: str) -> str:
         """The pictures that those metrics compare, in words."""
@@ -320,26 +339,15 @@ class Validation:
         return "; ".join(f"{metric}: {kind}" for metric, kind in kinds.items())
 
     def state(self) -> dict[str, Any]:
-        return {
-            "plateau": self.plateau.state() | {"lr": self.options.lr},
-            "validation_due": self.due,
-            "validation_extra": self.extra,
-            "measured": list(self.measured) if self.measured else None,
-            "measured_extra": self._measured_extra,
-            "above_floor": self._above_floor,
-            "record": self._record,
-            "stalled": self._stalled,
-        }
+        return self.kept.model_dump()
 
-    def load_state(self, state: dict[str, Any]) -> None:
-        same_lr = state["plateau"]["lr"] == self.options.lr  # another learning rate begins anew
-        if self.options.lr_policy == "plateau" and same_lr:
-            self.plateau.load_state(state["plateau"])
-        self.due = self.possible and state["validation_due"]
-        self.extra = self.due and state["validation_extra"]
-        self.measured = tuple(state["measured"]) if state["measured"] else None
-        self._measured_extra, self._above_floor = state["measured_extra"], state["above_floor"]
-        self._record, self._stalled = state["record"], state["stalled"]
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        before = Measured.model_validate(dict(state))
+        if self.options.lr_policy != "plateau" or before.plateau.lr != self.options.lr:
+            before.plateau = self.kept.plateau
+        before.validation_due &= self.possible
+        before.validation_extra &= before.validation_due
+        self.kept = before
 
     def _missing(self, metric: str) -> str:
         algorithm = self.held_out.algorithm

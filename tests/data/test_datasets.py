@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from i2i import images
 from i2i.config import from_mapping
-from i2i.data.datasets import OneDomain, PairedImages, UnpairedImages, open_datasets
+from i2i.data.datasets import Images, open_datasets
 from i2i.data.folders import PairRecord
 from i2i.data.options import DataOptions, check_mixing, check_one_domain, check_sizes
 from i2i.data.pair import ImagePair, batches
@@ -37,7 +37,7 @@ OPTIONS = DataOptions(load_size=20, crop_size=16, seed=3)
 def unpaired(tmp_path, options=OPTIONS, a=5, b=3, train=True):
     paths_a = [make(tmp_path / "trainA" / f"{i}.png", 10 + i) for i in range(a)]
     paths_b = [make(tmp_path / "trainB" / f"{i}.png", 100 + i) for i in range(b)]
-    return UnpairedImages((paths_a, paths_b), options, train)
+    return Images((paths_a, paths_b), options, train)
 
 
 def value(tensor):
@@ -87,15 +87,15 @@ def test_direction(tmp_path):
 def test_side_by_side_and_two_files_give_the_same(tmp_path):
     a, b = (images.read(make(tmp_path / f"{name}.png", v)).pixels for name, v in (("a", 20), ("b", 200)))
     images.write(tmp_path / "ab.png", images.Picture(np.hstack([a, b])))
-    one = PairedImages([[PairRecord(tmp_path / "ab.png")]], OPTIONS)[0]
-    two = PairedImages([[PairRecord(tmp_path / "a.png", tmp_path / "b.png")]], OPTIONS)[0]
+    one = Images([[PairRecord(tmp_path / "ab.png")]], OPTIONS)[0]
+    two = Images([[PairRecord(tmp_path / "a.png", tmp_path / "b.png")]], OPTIONS)[0]
     assert torch.equal(one.a, two.a) and torch.equal(one.b, two.b)
     assert (value(one.a), value(one.b)) == (20, 200)
 
 
 def test_crop_and_flip_of_a_pair_agree(tmp_path):
     path = make(tmp_path / "a.png", 20)
-    dataset = PairedImages([[PairRecord(path, path)]], OPTIONS)
+    dataset = Images([[PairRecord(path, path)]], OPTIONS)
     for t in range(10):
         assert torch.equal(dataset[t].a, dataset[t].b)
 
@@ -113,14 +113,14 @@ def test_a_random_zoom_shows_more_of_a_picture_and_labels_as_they_are(tmp_path, 
     assert all(set(x.a.argmax(dim=0).unique().tolist()) == {0, 5} for x in seen)
     assert any(len(x.b.unique()) > 2 for x in seen), "pictures are averaged"
     plain = dataclasses.replace(options, classes_a="")
-    alone = OneDomain([[tmp_path / "trainB/one.png"]], plain, make_pair=lambda x, seed: ImagePair(x, x))
+    alone = Images([[tmp_path / "trainB/one.png"]], plain, make_pair=lambda x, seed: ImagePair(x, x))
     assert alone[0].b.shape == (1, 16, 16) and any(len(alone[t].b.unique()) > 2 for t in range(6))
 
 
 def test_channels_of_each_domain(tmp_path):
     record = PairRecord(make(tmp_path / "ab.png", 20))
     options = dataclasses.replace(OPTIONS, channels_a=1, channels_b=3, direction="b2a")
-    pair = PairedImages([[record]], options)[0]
+    pair = Images([[record]], options)[0]
     assert pair.a.shape == (3, 16, 16) and pair.b.shape == (1, 16, 16)
 
 
@@ -129,7 +129,7 @@ def test_sixteen_bits_reach_the_tensor(tmp_path):
     path = tmp_path / "deep.png"
     images.write(path, images.Picture(ramp))
     options = dataclasses.replace(OPTIONS, channels_a=1, channels_b=1, preprocess="none", flip=False)
-    pair = PairedImages([[PairRecord(path, path)]], options)[0]
+    pair = Images([[PairRecord(path, path)]], options)[0]
     assert np.array_equal(images.to_pixels(pair.a, np.uint16), ramp)
 
 
@@ -137,7 +137,7 @@ def test_five_channels(tmp_path):
     path = tmp_path / "five.tif"
     images.write(path, images.Picture(np.zeros((20, 20, 5), np.uint16)))
     options = dataclasses.replace(OPTIONS, channels_a=5)
-    assert UnpairedImages([[path], [make(tmp_path / "b.png", 1)]], options)[0].a.shape == (5, 16, 16)
+    assert Images([[path], [make(tmp_path / "b.png", 1)]], options)[0].a.shape == (5, 16, 16)
 
 
 @pytest.mark.promise("R11")
@@ -147,7 +147,7 @@ def test_damage_stops_or_is_replaced(tmp_path):
     bad.write_bytes(b"damaged")
     with pytest.raises(InputError, match=str(bad)):
         [whole[t] for t in range(5)]
-    patient = UnpairedImages(whole.lists, dataclasses.replace(OPTIONS, on_bad="skip"))
+    patient = Images(whole.lists, dataclasses.replace(OPTIONS, on_bad="skip"))
     samples = [patient[t] for t in range(10)]
     replaced = [t for t, sample in enumerate(samples) if sample.skipped]
     assert len(replaced) == 2 and all(samples[t].skipped == (str(bad),) for t in replaced)
@@ -163,7 +163,7 @@ def test_damage_stops_or_is_replaced(tmp_path):
 def test_pair_of_two_sizes_names_its_files(tmp_path):
     record = PairRecord(make(tmp_path / "a.png", 1), make(tmp_path / "b.png", 1, size=30))
     with pytest.raises(InputError, match=r"a\.png, .*b\.png: sizes differ"):
-        PairedImages([[record]], OPTIONS)[0]
+        Images([[record]], OPTIONS)[0]
 
 
 def test_open_datasets(tmp_path):
@@ -294,7 +294,7 @@ def test_a_folder_is_opened_by_its_names(tmp_path, monkeypatch):
         monkeypatch.setattr(os, name, lambda path, *a, real=real, **k: looks.append(str(path)) or real(path, *a, **k))
     found = open_datasets(DataOptions(data=tmp_path, check="off"), paired=False).train
     monkeypatch.undo()
-    assert isinstance(found, UnpairedImages)
+    assert isinstance(found, Images) and len(found.lists) == 2
     assert len(found) == len(found.lists[0]) == 200 and list(found.lists[0][7:8]) == [tmp_path / "trainA/0007.png"]
     assert len([path for path in looks if path.endswith(".png")]) <= 2, looks
 
@@ -373,7 +373,7 @@ def make_pair(picture: torch.Tensor, seed: int) -> ImagePair:
 def test_one_domain(data: Path) -> None:
     found = open_datasets(options(data / "trainB", paired_data=None), paired=False, make_pair=make_pair)
     train = found.train
-    assert isinstance(train, OneDomain) and len(train) == 6 and found.validation is None
+    assert isinstance(train, Images) and len(train) == 6 and found.validation is None
     values = [round(float(train[t].b[0, 0, 0] + 1) * 127.5) for t in range(12)]
     assert sorted(values[:6]) == sorted(values[6:]) == list(range(100, 106))
     assert torch.equal(train[3].a, train[3].a) and not torch.equal(train[3].a, train[9].a)

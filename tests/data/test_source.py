@@ -14,7 +14,7 @@ import torch
 from disks import FilesUpTo
 
 from i2i import images
-from i2i.data.datasets import PairedImages, UnpairedImages, open_datasets
+from i2i.data.datasets import Images, open_datasets
 from i2i.data.folders import PairRecord
 from i2i.data.options import DataOptions
 from i2i.data.pair import batches
@@ -146,10 +146,10 @@ def test_no_sample_is_changed(tmp_path, preprocess, train):
     options = DataOptions(preprocess=preprocess, load_size=20, crop_size=16, channels_b=1)
     cached = dataclasses.replace(options, cache=tmp_path / "cache")
     records = [PairRecord(path) for path in paths] + [PairRecord(path, path) for path in paths]
-    for kind, lists in ((UnpairedImages, (paths[:3], paths)), (PairedImages, (records,))):
-        plain = samples(kind(lists, options, train, 4))
-        assert samples(kind(lists, cached, train, 4)) == plain
-        assert samples(kind(lists, cached, train, 4)) == plain
+    for lists in ((paths[:3], paths), (records,)):
+        plain = samples(Images(lists, options, train, 4))
+        assert samples(Images(lists, cached, train, 4)) == plain
+        assert samples(Images(lists, cached, train, 4)) == plain
 
 
 def test_resume_with_or_without_cache_gives_the_same_samples(tmp_path):
@@ -169,13 +169,13 @@ def test_resume_with_or_without_cache_gives_the_same_samples(tmp_path):
 
 
 def build(paths, options, expected, queue):
-    queue.put(samples(UnpairedImages((paths, paths), options)) == expected)
+    queue.put(samples(Images((paths, paths), options)) == expected)
 
 
 def test_several_processes_build_it(tmp_path):
     paths = [make(tmp_path / f"{i}.png", i) for i in range(8)]
     options = DataOptions(load_size=20, crop_size=16)
-    expected = samples(UnpairedImages((paths, paths), options))
+    expected = samples(Images((paths, paths), options))
     fork = multiprocessing.get_context("fork")
     queue = fork.Queue()
     cached = dataclasses.replace(options, cache=tmp_path / "cache")
@@ -197,7 +197,7 @@ def test_a_picture_too_small_or_of_odd_width(tmp_path):
     pixels(path, folder, crop)
     larger = DataOptions(preprocess="crop", crop_size=28, cache=folder)
     with pytest.raises(InputError, match=r"31x24 pixels: too small, a side is below the crop of 28"):
-        UnpairedImages([[path], [path]], larger)[0]
+        Images([[path], [path]], larger)[0]
     with pytest.raises(ImageError, match="cannot be opened: No such file"):
         pixels(tmp_path / "none.png", folder)
 

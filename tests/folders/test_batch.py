@@ -201,6 +201,7 @@ def test_an_unknown_style_has_exit_code_2(tmp_path: Path, capsys: pytest.Capture
         (None, {}, "give -o OUT"),
         ("out", {"in_place": True}, "give -o OUT"),
         (None, {"in_place": True, "overwrite": True}, "contradict"),
+        ("out", {"overwrite": True, "skip_existing": True}, "contradict"),
     ],
 )
 def test_options_that_contradict_each_other(

@@ -179,12 +179,11 @@ class SignalAt:
         elif self.place == "data":
             _before(launch, "open_datasets", 1, self._send)
         elif self.place == "save":
-            wanted, hashing = f"state-{self.step:08d}", state_store._Hashing
             save = state_store.StateStore.save
 
             def saving(this: Any, step: int, *arguments: Any) -> Any:
-                if f"state-{step:08d}" == wanted:
-                    _before(hashing, "write", 1, self._send)
+                if step == self.step:
+                    _before(torch, "save", 1, self._send)
                 return save(this, step, *arguments)
 
             state_store.StateStore.save = saving  # type: ignore[method-assign]

@@ -108,13 +108,13 @@ def validation(**options: Any) -> Validation:
 
 def test_a_plateau_s_factor_is_of_its_policy_and_its_learning_rate() -> None:
     fallen = validation(lr_policy="plateau", lr=1e-3)
-    fallen.plateau.factor = 0.04
+    fallen.kept.plateau.factor = 0.04
     state = fallen.state() | {"step": 1}
 
     def resumed(**options: Any) -> float:
         one = validation(**options)
         one.load_state(state)
-        return one.plateau.factor
+        return one.kept.plateau.factor
 
     assert resumed(lr_policy="plateau", lr=1e-3) == 0.04
     assert resumed(lr_policy="plateau", lr=2e-3) == 1, "a rate that is given anew is the one that holds"

@@ -343,8 +343,8 @@ def test_losses_have_a_kind(name: str, tmp_path: Path) -> None:
     assert set(monitor._of_discriminators(losses)) == expected
     monitor.steps([{"step": 1, "images": 1, "losses": losses}])
     adversarial = {"G_gan", "gan_AB", "gan_BA", "G_FM"}
-    assert not adversarial & monitor.not_learning.begun.keys(), "they rise and fall with the discriminator"
-    assert bool(monitor.not_learning.begun) != (algorithm.from_noise or name == "pix2pixhd")  # which has no L1
+    assert not adversarial & monitor.kept.not_learning.begun.keys(), "they rise and fall with the discriminator"
+    assert bool(monitor.kept.not_learning.begun) != (algorithm.from_noise or name == "pix2pixhd")  # which has no L1
 
 
 def build(name: str) -> Algorithm:
@@ -357,7 +357,7 @@ def build(name: str) -> Algorithm:
 
 
 def watching(algorithm: Algorithm, play: step.TrainingStep, folder: Path) -> HealthMonitor:
-    return HealthMonitor(algorithm, play.kinds, [], RunOptions(), RunLog(folder, 100), ProcessGroup("cpu"))  # type: ignore[arg-type]
+    return HealthMonitor(play, [], RunOptions(), RunLog(folder, 100))  # type: ignore[arg-type]
 
 
 def test_an_episode_is_reported_once_and_its_end(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

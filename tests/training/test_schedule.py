@@ -415,7 +415,7 @@ def test_the_best_is_the_best_of_those_above_the_floor() -> None:
 def test_a_run_that_has_a_best_model_keeps_its_floor(extra: bool) -> None:
     """Also where the best was found by the measurement of the run's end, which no patience counts."""
     one = Saved(best_floor="luminance_ssim=0.5,l1=0.25")
-    one.validation.extra = extra
+    one.validation.kept.validation_extra = extra
     assert judged(one, 3, 0.1, 0.6)
     for floor in ("luminance_ssim=0.4,l1=0.25", "luminance_ssim=0.5", "luminance_ssim=0.50000001,l1=0.25", ""):
         with pytest.raises(UsageError, match=r"cannot change .* \(so far: --best-floor l1<=0.25,luminance_ssim>=0.5\)"):
