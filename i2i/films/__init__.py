@@ -26,8 +26,6 @@ from PIL import Image, ImageSequence
 
 from i2i.errors import ImageError, LockedError, OutputError
 from i2i.files import atomic_write, locked
-
-# MOVED
 from i2i.images import Limits, Picture, Pixels, with_channels, with_depth
 from i2i.images.containers import gif
 from i2i.images.encoding import DEFAULT_QUALITY
@@ -144,11 +142,6 @@ def is_video(path: Path) -> bool:
 
 def has_pyav() -> bool:
     return find_spec("av") is not None
-
-
-def needs_video(*paths: Path) -> bool:
-    """Whether a file with one of these names needs PyAV."""
-    return any(map(is_video, paths))
 
 
 def is_animated(path: Path) -> bool:

@@ -24,7 +24,7 @@ from i2i import __version__
 from i2i.config import option_names, to_mapping
 from i2i.errors import ImageError, LockedError, out_of_memory
 from i2i.files import move_into_place, refused, sha256
-from i2i.films import Film, Frame, Reader, Segment, Segments, Writer, is_video, needs_video, segments
+from i2i.films import Film, Frame, Reader, Segment, Segments, Writer, is_video, segments
 from i2i.films.smoothing import Motion, Smoother, motion
 from i2i.folders.jobs import Job, blend_of, read_mask
 from i2i.folders.report import Record, changes, masked, painted
@@ -158,7 +158,7 @@ class FilmWork:
         """Everything on which the bytes of the result depend."""
         values, model = to_mapping(self.options), self.translator.model
         libraries = [version("pillow"), cv2.__version__]
-        if needs_video(self.job.source, self.job.target):
+        if is_video(self.job.source) or is_video(self.job.target):
             libraries.append(version("av"))
         return {
             "versions": [_FORMAT, __version__, *libraries],

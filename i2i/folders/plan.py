@@ -16,7 +16,7 @@ from pathlib import Path
 from i2i.data.folders import listed
 from i2i.data.walking import identity, prefix_of, suffix_of
 from i2i.errors import ImageError, InputError, OutputError, UsageError
-from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated, needs_video
+from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated, is_video
 from i2i.films import WRITTEN as WRITTEN_FILMS
 from i2i.films import written_suffix as written_film_suffix
 from i2i.folders import stores
@@ -81,8 +81,9 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         jobs = [_renamed(jobs, alone, found.out, options.format)]
     if not options.in_place:
         jobs = without_collisions(jobs, options.on_collision)
-    if not has_pyav() and (lacking := [job for job in jobs if job.film and needs_video(job.source, job.target)]):
-        raise UsageError(f"{printable(lacking[0].source)}: {NEEDS_PYAV}")
+    lacking = (job.source for job in jobs if job.film and (is_video(job.source) or is_video(job.target)))
+    if not has_pyav() and (first := next(lacking, None)):
+        raise UsageError(f"{printable(first)}: {NEEDS_PYAV}")
     mine = _shard(jobs, options)
     skipped = set() if options.in_place else _existing(jobs, mine, found.out, options)
     return Plan(

@@ -1,6 +1,5 @@
 """Pictures in and out: the only room that knows files, uint8, uint16 and [-1, 1]."""
 
-from i2i.files import atomic_write
 from i2i.images.decoding import decode, probe, read
 from i2i.images.encoding import encode, not_kept_by, write
 from i2i.images.formats import LOSSY, SUFFIXES, UNREAD, WRITTEN, Format, written_suffix
@@ -27,7 +26,6 @@ __all__ = [
     "Limits",
     "Picture",
     "Pixels",
-    "atomic_write",
     "decode",
     "encode",
     "from_planes",

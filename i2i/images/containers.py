@@ -60,7 +60,6 @@ _NCLX = re.compile(rb"colrnclx(.{7})", re.DOTALL)
 # sRGB, and codes for "unspecified"
 _USUAL = ((1, 13), (2, 2))
 _META_BYTES = 1 << 20
-_EXTENDED, _HAS_EXIF = struct.Struct("<4sIB3x3s3s"), 0x08
 _SRGB, _EMBEDDED = b"BGRs", b"DEBM"
 
 
@@ -234,18 +233,6 @@ def _riff(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             raise ImageError("damaged: it is truncated")
         yield kind, content
         file.seek(length % 2, 1)
-
-
-def webp_with_exif(data: bytes, block: bytes, width: int, height: int) -> bytes:
-    """A WebP file with an EXIF block (RFC 9649, Sec. 2.7), for which it has to be in the extended format."""
-    rest = bytearray(data[12:])
-    if rest[:4] != b"VP8X":
-        sides = ((side - 1).to_bytes(3, "little") for side in (width, height))
-        rest[:0] = _EXTENDED.pack(b"VP8X", 10, 0, *sides)
-    rest[8] |= _HAS_EXIF
-    content = block.removeprefix(EXIF_PREFIX)
-    rest += b"EXIF" + struct.pack("<I", len(content)) + content + b"\0" * (len(content) % 2)
-    return struct.pack("<4sI4s", b"RIFF", 4 + len(rest), b"WEBP") + bytes(rest)
 
 
 def avif(file: BinaryIO) -> ParsedFile:

@@ -9,7 +9,6 @@ read.
 import contextlib
 import io
 import logging
-import os
 import re
 import stat
 import warnings
@@ -295,25 +294,13 @@ def _split(pixels: Pixels, gray: bool) -> Picture:
 def open_regular(path: Path, limits: Limits) -> BinaryIO:
     """A file of bytes within the limits. Raises `ImageError` for any other, without waiting for a pipe."""
     try:
-        file = open(path, "rb", opener=_opened)  # noqa: SIM115 - the caller closes it
-    except (OSError, ValueError) as error:
-        special = isinstance(error, OSError) and path.exists() and not path.is_file()
-        reason = "not a regular file" if special else f"cannot be opened: {getattr(error, 'strerror', error)}"
-        raise ImageError(reason) from None
-    try:
-        status = os.fstat(file.fileno())
+        status = path.stat()
         if not stat.S_ISREG(status.st_mode):
             raise ImageError("not a regular file")
         limits.check_bytes(status.st_size)
-    except ImageError:
-        file.close()
-        raise
-    return file
-
-
-def _opened(name: str, flags: int) -> int:
-    # without O_NONBLOCK, which Windows lacks, the opening of a FIFO waits for a writer
-    return os.open(name, flags | getattr(os, "O_NONBLOCK", 0))
+        return path.open("rb")
+    except (OSError, ValueError) as error:
+        raise ImageError(f"cannot be opened: {getattr(error, 'strerror', error)}") from None
 
 
 def _recognised(file: BinaryIO) -> Format:

@@ -35,7 +35,6 @@ NAMES: dict[Format, str] = {format: name for format, (name, _, _) in _FORMATS.it
 # a file of several pictures, or of less depth than a result has, must not give its name to one of another kind
 _WRITTEN_AS = {".apng": ".png", ".gif": ".png", ".pbm": ".png", ".mpo": ".jpg"}
 _WRITTEN_AS |= dict.fromkeys((".heic", ".heif", ".hif"), ".jpg")
-_WRITTEN_FOR: dict[Format, Format] = {"GIF": "PNG", "HEIF": "JPEG"}
 WRITTEN: dict[str, Format] = {suffix: format for suffix, format in READ.items() if suffix not in _WRITTEN_AS}
 
 DEEP, WITH_ALPHA, WITH_METADATA, LOSSY = (
@@ -168,7 +167,7 @@ def written_suffix(suffix: str) -> str:
 
 def written_format(format: Format) -> Format:
     """The format of a result whose input has `format`: the same, except that GIF gives PNG, and HEIC JPEG."""
-    return _WRITTEN_FOR.get(format, format)
+    return "PNG" if format == "GIF" else "JPEG" if format == "HEIF" else format
 
 
 @contextlib.contextmanager

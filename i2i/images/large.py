@@ -9,6 +9,7 @@ keeps. Nobody else sees its file, and it is gone when the process is, however th
 """
 
 import dataclasses
+import io
 import mmap
 import os
 import shutil
@@ -26,8 +27,8 @@ from i2i.errors import FULL, ImageError, OutputError
 from i2i.files import atomic_write
 from i2i.images import containers, decoding, png, tiff
 from i2i.images import metadata as meta
-from i2i.images.encoding import DEFAULT_QUALITY, exif_for, profile
-from i2i.images.formats import HEAD_BYTES, NAMES, WITH_ALPHA, Format, plain, reasons, sniff
+from i2i.images.encoding import DEFAULT_QUALITY, encode, exif_for, profile
+from i2i.images.formats import HEAD_BYTES, NAMES, Format, plain, reasons, sniff
 from i2i.images.picture import Limits, Picture, Pixels, split_alpha, with_depth
 
 FOLDER_VARIABLE = "I2I_SPOOL"
@@ -58,8 +59,7 @@ class Spool:
 
     def __init__(self, size: int, folder: Path | None = None, in_memory: int = IN_MEMORY) -> None:
         self.size, self._folder = size, folder or spool_folder()
-        self._data = np.zeros(size, np.uint8).data if size <= in_memory else None
-        self._file: Any = self._new_file() if self._data is None else None
+        self._file: Any = io.BytesIO(bytes(size)) if size <= in_memory else self._new_file()
         self._place = Lock()  # `os.preadv` needs none, and is not everywhere
 
     def __enter__(self) -> Self:
@@ -76,24 +76,16 @@ class Spool:
 
     def read(self, start: int, data: memoryview) -> None:
         """Fills `data` with the bytes from `start` on."""
-        if self._data is not None:
-            data[:] = self._data[start : start + len(data)]
-        else:
-            self._whole("readinto", start, data)
+        self._whole("readinto", start, data)
 
     def write(self, start: int, data: memoryview) -> None:
         """Puts `data` at `start`."""
-        if self._data is not None:
-            self._data[start : start + len(data)] = data
-        else:
-            self._whole("write", start, data)
+        self._whole("write", start, data)
 
     def close(self) -> None:
-        """Gives memory and file back."""
-        self._data = None if self._data is None else memoryview(b"")
-        if self._file is not None:
-            with suppress(OSError):
-                self._file.close()
+        """Gives memory or file back."""
+        with suppress(OSError):
+            self._file.close()
 
     def _new_file(self) -> Any:
         try:
@@ -150,9 +142,7 @@ _PLAIN = ("b-w", "srgb", "rgb", "rgb16", "grey16")
 _WRITTEN: tuple[Format, ...] = ("PNG", "JPEG", "TIFF", "WEBP")
 # as libvips and libjpeg have it; a picture that is read by bands has no longer sides than TIFF and PNG can hold
 _SIDES: dict[Format, int] = {"JPEG": 65_500, "WEBP": 16_383}
-_OPENED = (Path("/proc/self/fd"), Path("/dev/fd"))
-"""Where Linux and macOS have names for open files. Windows has none: libvips then reads what is mapped into memory."""
-_XMP_AND_ICC = 2 | 8  # libvips is to keep these: of EXIF it would make up tags
+_ICC = 8  # libvips is to keep that alone: of EXIF it would make up tags
 
 
 class Bands(Protocol):
@@ -312,11 +302,11 @@ def write_large(
             tiff.write(file, shape, canvas.rows, like, icc, tiled=True)
         elif format == "PNG":
             file.writelines(png.parts(*shape[:2], _bands(canvas), like, icc))
+        elif format == "WEBP":  # whose encoder has all of it in memory in any case
+            file.write(encode(_whole(canvas, like), format, quality))
         else:
-            image = _image(canvas, like.alpha is not None and format not in WITH_ALPHA, icc)
             try:
-                write = _write_jpeg if format == "JPEG" else _write_webp
-                write(image, file, like, {"Q": quality or DEFAULT_QUALITY[format], "keep": _XMP_AND_ICC})
+                _write_jpeg(_image(canvas, like.alpha is not None, icc), file, like, quality)
             except _vips().Error as error:
                 raise OutputError(f"{path}: cannot be written: {plain(error)}") from error
 
@@ -331,17 +321,21 @@ def _bands(canvas: Canvas) -> Iterator[Pixels]:
         yield with_depth(canvas.rows(top, min(top + count, canvas.height)), deep)
 
 
+def _whole(canvas: Canvas, like: Picture) -> Picture:
+    """The picture in memory."""
+    pixels = canvas.rows(0, canvas.height)
+    if like.alpha is None:
+        return dataclasses.replace(like, pixels=pixels)
+    return dataclasses.replace(like, pixels=pixels[..., :-1], alpha=pixels[..., -1])
+
+
 def _image(canvas: Canvas, without_last: bool, icc: bytes | None) -> Any:
     """An image of libvips in 8 bits; `without_last`: all channels but the last."""
     pyvips = _vips()
     kind = {1: "uchar", 2: "ushort", 4: "float"}[canvas.dtype.itemsize]
-    if (opened := next(filter(Path.is_dir, _OPENED), None)) is not None:
-        source = str(opened / str(canvas.descriptor))
-        image = pyvips.Image.rawload(source, canvas.width, canvas.height, canvas.channels * canvas.dtype.itemsize)
-        image = image.copy(bands=canvas.channels, format=kind)
-    else:
-        data = mmap.mmap(canvas.descriptor, 0, access=mmap.ACCESS_READ)
-        image = pyvips.Image.new_from_memory(data, canvas.width, canvas.height, canvas.channels, kind)
+    # mapped, so that the system can drop the parts that libvips has read
+    data = mmap.mmap(canvas.descriptor, 0, access=mmap.ACCESS_READ)
+    image = pyvips.Image.new_from_memory(data, canvas.width, canvas.height, canvas.channels, kind)
     if without_last:
         image = image.extract_band(0, n=image.bands - 1)
     if kind != "uchar":
@@ -352,15 +346,7 @@ def _image(canvas: Canvas, without_last: bool, icc: bytes | None) -> Any:
     return image
 
 
-def _write_webp(image: Any, file: BinaryIO, like: Picture, options: dict[str, Any]) -> None:
-    exif = exif_for(like, "WEBP")[0]
-    if like.xmp:
-        image.set_type(_vips().GValue.blob_type, "xmp-data", like.xmp)
-    data = image.webpsave_buffer(**options)  # its encoder has all of it in memory in any case
-    file.write(containers.webp_with_exif(data, exif, image.width, image.height) if exif else data)
-
-
-def _write_jpeg(image: Any, file: BinaryIO, like: Picture, options: dict[str, Any]) -> None:
+def _write_jpeg(image: Any, file: BinaryIO, like: Picture, quality: int | None) -> None:
     """Passes a JPEG on from libvips to a file, with metadata in place of its first two bytes."""
     head, refused = containers.jpeg_head(like, exif_for(like, "JPEG")[0])[0], list[OSError]()
 
@@ -378,7 +364,7 @@ def _write_jpeg(image: Any, file: BinaryIO, like: Picture, options: dict[str, An
     target.on_write(receive)
     try:
         # colours subsampled as in the pictures that are written whole
-        image.jpegsave_target(target, subsample_mode="on", **options)
+        image.jpegsave_target(target, subsample_mode="on", Q=quality or DEFAULT_QUALITY["JPEG"], keep=_ICC)
     except Exception:
         if refused:
             raise refused[0] from None
@@ -393,5 +379,4 @@ def _vips() -> Any:
         raise ImageError("a picture of this size needs pyvips: pip install 'i2i[large]'") from None
     pyvips.block_untrusted_set(True)
     pyvips.cache_set_max(0)  # which would give the content of an earlier file of that descriptor
-    pyvips.operation_block_set("VipsForeignLoadRaw", False)  # our own pixels, when they are written
     return pyvips

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 import numpy as np
@@ -128,9 +127,6 @@ class MixedModel(LoadedModel):
 
     def digest(self) -> str:
         return repr([(part.share, part.model.digest()) for part in self.parts])
-
-    def save_pretrained(self, folder: Path) -> None:
-        raise _no_network()
 
     def by_bands(self, planes: Pixels) -> Pixels:
         shares, results = [part.share for part in self.parts], (part.model.by_bands(planes) for part in self.parts)

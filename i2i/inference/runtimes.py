@@ -283,7 +283,7 @@ def kept_conversion(key: str) -> ConvertedModel | None:
     try:
         regular_file(path)  # a pipe would block
         data = path.read_bytes()
-        if read_header(path).metadata.get("sha256") != body_sha256(data):
+        if read_header(path)[0].get("sha256") != body_sha256(data):
             return None
         files = {file: array.tobytes() for file, array in load(data).items()}
         facts = json.loads(files.pop("facts"))

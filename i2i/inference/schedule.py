@@ -1,9 +1,8 @@
-"""A residual generator as a list of layers, and the choice of their results to keep on the way, or to compute again.
+"""A residual generator as a list of layers, and which of their results are kept on the way.
 
 A normalisation by the statistics of the whole picture is a barrier: every row before it must have been computed
-once before the first row behind it can be. The layers before a barrier are run again from the last result that
-was kept, or the result at the barrier is kept itself, in a spool. Keeping costs the writing and reading of its
-bytes, running again costs its multiplications; the cheapest choice is found by dynamic programming.
+once before the first row behind it can be. Rows smaller than the picture are kept there, in a spool. Rows of its full
+size are computed again, from the last that were kept.
 """
 
 import itertools
@@ -28,15 +27,13 @@ _EPSILON = 1e-5  # that of `InstanceNorm`
 class Layer:
     """One layer; its result has `channels`, and `zoom` times the height and width of the picture.
 
-    `work` is how many multiplications it takes for each pixel of the picture. `fork` and `add` are the two ends
-    of a way around the layers between them; `around` is the number of the fork of the way that goes around it or ends
-    at it. `mix` mixes the picture in, by its `share`.
+    `fork` and `add` are the two ends of a way around the layers between them; `around` is the number of the fork of the
+    way that goes around it or ends at it. `mix` mixes the picture in, by its `share`.
     """
 
     kind: Kind
     channels: int
     zoom: Fraction
-    work: float
     module: nn.Module | None
     around: int | None
     share: float
@@ -55,19 +52,12 @@ def layers_of(network: ResnetGenerator) -> list[Layer]:
     channels, zoom = network.config.in_channels, Fraction(1)
     around = None
     for kind, module in _flat(network):
-        work = 0.0
-        if kind == "convolution":
-            before = zoom
-            if isinstance(module, BilinearUpsample):
-                zoom, values = zoom * 2, 16 * module.channels
-            elif isinstance(module, Blur | BlurUpsample):
-                zoom, values = zoom / module.stride if isinstance(module, Blur) else zoom * 2, module.filt.numel()
-            else:
-                assert isinstance(module, nn.Conv2d | nn.ConvTranspose2d)
-                zoom = zoom * 2 if isinstance(module, nn.ConvTranspose2d) else zoom / module.stride[0]
-                channels, values = module.out_channels, module.weight.numel()
-            work = values * float(min(before, zoom) ** 2)
-        layers.append(Layer(kind, channels, zoom, work, module, around, network.config.input_share))
+        if isinstance(module, BilinearUpsample | BlurUpsample | nn.ConvTranspose2d):
+            zoom *= 2
+        elif isinstance(module, Blur | nn.Conv2d):
+            zoom /= module.stride if isinstance(module, Blur) else module.stride[0]
+        channels = getattr(module, "out_channels", channels)
+        layers.append(Layer(kind, channels, zoom, module, around, network.config.input_share))
         if kind in ("fork", "add"):
             around = len(layers) - 1 if kind == "fork" else None
     return layers
@@ -139,11 +129,6 @@ def normalisation(layer: Layer, measured: Moments | None, device: torch.device |
     return Affine(mean, variance, module.weight, module.bias, module.eps)
 
 
-# seconds, roughly, on two cores: of a multiplication (with its addition), of a value that a layer gives, and of a
-# byte written or read
-_SECONDS_A_PRODUCT, _SECONDS_A_VALUE, _SECONDS_A_BYTE = 6e-12, 6e-10, 1.4e-9
-
-
 @dataclass(frozen=True)
 class Lane:
     """One tensor that is kept: its rows (W, C) stand `stride` bytes apart from `start` on."""
@@ -184,9 +169,9 @@ class Schedule:
 
 
 def schedule(layers: Sequence[Layer], height: int, width: int, item_bytes: int) -> Schedule:
-    """The cheapest way to take a picture of that size through the layers, keeping `item_bytes` a value."""
+    """The way to take a picture of that size through the layers, keeping `item_bytes` a value."""
     barriers = [i for i, layer in enumerate(layers) if layer.measures]
-    kept = _cheapest(layers, barriers, item_bytes)
+    kept = [0, *(i for i in barriers if layers[i - 1].zoom < 1), len(layers)]
     cuts, total = _placed(layers, kept[1:-1], height, width, item_bytes)
     passes = []
     for start, end in itertools.pairwise(kept):
@@ -194,28 +179,6 @@ def schedule(layers: Sequence[Layer], height: int, width: int, item_bytes: int) 
         passes += [Pass(start, k, source, None) for k in barriers if start < k < end]
         passes.append(Pass(start, end, source, target))
     return Schedule(tuple(passes), total)
-
-
-def _cheapest(layers: Sequence[Layer], barriers: Sequence[int], item_bytes: int) -> list[int]:
-    """Where something is kept, from 0, the picture itself, to the end."""
-    done = [0.0]
-    for layer in layers:
-        values = layer.channels * float(layer.zoom**2)
-        done.append(done[-1] + layer.work * _SECONDS_A_PRODUCT + values * _SECONDS_A_VALUE)
-    moved = [0.0] * (len(layers) + 1)
-    for i in range(1, len(layers)):
-        values = sum(layer.channels * float(layer.zoom**2) for layer in _alive(layers, i))
-        moved[i] = values * item_bytes * _SECONDS_A_BYTE
-    best: dict[int, tuple[float, list[int]]] = {0: (0.0, [0])}
-    ends = (*barriers, len(layers))
-    for end in ends:
-        if end == len(layers) or layers[end - 1].zoom < 1:  # nothing of the full size is kept, whatever it costs
-            options = []
-            for start, (cost, path) in best.items():
-                again = sum(done[k] - done[start] + moved[start] for k in ends if start < k <= end)
-                options.append((cost + again + moved[end], [*path, end]))
-            best[end] = min(options)
-    return best[len(layers)][1]
 
 
 def _alive(layers: Sequence[Layer], index: int) -> list[Layer]:

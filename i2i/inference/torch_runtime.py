@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from i2i.acceleration import accelerate, shared_copy
+from i2i.acceleration import DTYPES, accelerate, shared_copy
 from i2i.acceleration.exchange import check_compiler, compile_in_place, refused
 from i2i.acceleration.inference import Engine
 from i2i.device import exact_float32
@@ -65,7 +65,6 @@ def seeded(seed: int, device: torch.device) -> Iterator[None]:
 
 
 _KEPT_MEMORY = 128 << 20
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class TorchRuntime:
@@ -82,7 +81,7 @@ class TorchRuntime:
         if device.type == "cpu":
             keep_freed_memory(_KEPT_MEMORY)
         self.device, self.precision, self._compiled = device, precision, compiled
-        self._dtype = _DTYPES[precision]
+        self._dtype = DTYPES[precision]
         self._exactly = exact_float32 if device.type == "cuda" and precision == "fp32" else nullcontext
         plain = device.type == "mps" or isinstance(network, OwnNetwork)
         self._format = torch.contiguous_format if plain else torch.channels_last

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 
 _BATCH = 16  # on a GPU; on a CPU a batch is no faster, and convolutions round differently in it
-_ASKED_FOR_NOTHING = vars(CallOptions())
 
 
 def load_translator(
@@ -251,13 +250,11 @@ class Translator:
         network, and for `strength`, `mask` or `keep` if its results cannot be blended.
         """
         asked = {"size": size, "batch_size": batch_size, "strength": strength, "keep": keep}
-        if asked != _ASKED_FOR_NOTHING:
-            checked = from_mapping(CallOptions, asked)
-            size, batch_size, strength, keep = checked.size, checked.batch_size, checked.strength, checked.keep
-        together = batch_size if batch_size != "auto" else 1 if self.model.one_by_one else _BATCH
-        blend = Blend(strength, None if mask is None else ALPHA, keep)
+        options = from_mapping(CallOptions, asked)
+        together = options.batch_size if options.batch_size != "auto" else 1 if self.model.one_by_one else _BATCH
+        blend = Blend(options.strength, None if mask is None else ALPHA, options.keep)
         blend.check(self.info)
-        return Call(self, size, together, blend)(image, mask)
+        return Call(self, options.size, together, blend)(image, mask)
 
     def translate(self, picture: Picture, size: Size | None = None, blend: Blend | None = None) -> Picture:
         """`picture` translated, and blended with itself: its depth, alpha, colour profile and EXIF kept; `size` as for

@@ -7,7 +7,6 @@ The same JSON document stands in a model file (metadata key `i2i`) and in the `c
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -168,20 +167,13 @@ def describe(
     direction: Direction,
     input_domain: str = "",
     output_domain: str = "",
-    statistics: Statistics = "batch",
     dropout: bool = False,
     training: Training | None = None,
-    licence: str = "",
-    card: Sequence[str] = (),
     input_palette: "Palette | None" = None,
     output_palette: "Palette | None" = None,
-    instance_edges: bool = False,
-    encoding: Encoding = "pixels",
-    paint_size: int = 0,
-    input_range: tuple[float, float] | None = None,
-    output_range: tuple[float, float] | None = None,
+    **fields: Any,
 ) -> ModelInfo:
-    """Returns the description of a generator, or of its configuration.
+    """Returns the description of a generator, or of its configuration; `fields` are the others of `ModelInfo`.
 
     Domains are called A and B (the input of a GAN: noise) unless they have names. `dropout` has no effect on a network
     without any. A side with a palette has labels.
@@ -196,18 +188,11 @@ def describe(
         input_domain=input_domain or ("noise" if config.kind in FROM_NOISE else direction[0].upper()),
         output_domain=output_domain or direction[2].upper(),
         size_multiple=config.size_multiple,
-        statistics=statistics,
         dropout=dropout and config.dropout,
         training=replace(training, dataset=dataset, version=training.version or __version__),
-        licence=licence,
-        card=tuple(card),
         input_labels=_labels(input_palette),
         output_labels=_labels(output_palette),
-        instance_edges=instance_edges,
-        encoding=encoding,
-        paint_size=paint_size,
-        input_range=input_range,
-        output_range=output_range,
+        **fields,
     )
 
 
@@ -247,7 +232,7 @@ def read_text(path: Path) -> str | bytes:
     """Returns the JSON text of a `config.json`, or in the metadata of a model file. Raises `ModelError`."""
     if path.name == CONFIG_NAME:
         return read_bounded(path, MAX_INFO_BYTES)
-    metadata = read_header(path).metadata
+    metadata, _ = read_header(path)
     if "i2i" not in metadata:
         hint = f"; if it belongs to a {CONFIG_NAME}, give their folder"
         raise ModelError(f"has no metadata key 'i2i': safetensors, but not a model file of i2i{hint}")

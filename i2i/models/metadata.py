@@ -6,7 +6,6 @@ import stat
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +17,6 @@ MAX_INFO_BYTES = 1 << 20
 MAX_JSON_DEPTH = 16
 MAX_TENSORS = 10_000
 MAX_TEXT = 1000
-
-
-@dataclass(frozen=True)
-class Header:
-    """The header of a `.safetensors` file: its metadata, and the dtype and shape of each tensor by name.
-
-    `body` is the number of bytes behind it.
-    """
-
-    metadata: dict[str, str]
-    tensors: dict[str, tuple[str, tuple[int, ...]]]
-    body: int
 
 
 @contextmanager
@@ -121,8 +108,11 @@ def looks_like_safetensors(path: Path) -> bool:
     return int.from_bytes(start[:8], "little") <= size - 8 and start[8:] == b"{"
 
 
-def read_header(path: Path) -> Header:
-    """Returns the header of a `.safetensors` file. Raises `ModelError`, without the file's name."""
+def read_header(path: Path) -> tuple[dict[str, str], dict[str, tuple[int, ...]]]:
+    """Returns the metadata of a `.safetensors` file, and the shape of each tensor by name.
+
+    Raises `ModelError`, without the file's name.
+    """
     size = regular_file(path)
     try:
         with path.open("rb") as file:
@@ -134,15 +124,15 @@ def read_header(path: Path) -> Header:
         raise ModelError(f"cannot be read: {error.strerror}") from None
     try:
         content = json.loads(text, object_pairs_hook=_unique)
-        metadata = content.pop("__metadata__", {})
+        metadata: dict[str, str] = content.pop("__metadata__", {})
         if len(content) > MAX_TENSORS:
             raise ModelError(f"{len(content)} tensors; at most {MAX_TENSORS} are accepted")
-        tensors = {name: (str(entry["dtype"]), _shape(entry["shape"])) for name, entry in content.items()}
+        shapes = {name: _shape(entry["shape"]) for name, entry in content.items()}
         if not all(isinstance(value, str) for value in metadata.values()):
             raise ValueError("metadata")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise ModelError("not a model file (.safetensors), or damaged: its header cannot be read") from None
-    return Header(metadata, tensors, size - 8 - length)
+    return metadata, shapes
 
 
 def _shape(sizes: list[Any]) -> tuple[int, ...]:

@@ -8,13 +8,12 @@ with a hash of the bytes behind the header. A folder for the Hub holds the same 
 
 import copy
 import hashlib
-import math
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from safetensors.torch import save as to_safetensors
-from torch import Tensor, nn
+from torch import nn
 
 from i2i.config import to_mapping
 from i2i.errors import ModelError, UsageError
@@ -34,8 +33,16 @@ from i2i.models.info import (
     read_text,
     to_json,
 )
-from i2i.models.metadata import body_sha256, looks_like_safetensors, naming, read_header
+from i2i.models.metadata import (
+    MAX_HEADER_BYTES,
+    body_sha256,
+    looks_like_safetensors,
+    naming,
+    read_header,
+    regular_file,
+)
 from i2i.models.state_dicts import (
+    FLOATS,
     StateDict,
     is_ours,
     read,
@@ -49,8 +56,8 @@ from i2i.models.state_dicts import (
 )
 from i2i.networks import GeneratorConfig, Own, OwnConfig, OwnNetwork
 
-_FLOATS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
-_INTEGERS = {"BOOL": 1, "U8": 1, "I8": 1, "I16": 2, "I32": 4, "I64": 8}
+_MOST_BYTES = 8  # of a number
+_INTEGERS = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def save(
@@ -123,7 +130,7 @@ def load(path: Path | str, generator: nn.Module | None = None) -> tuple[nn.Modul
         # each value spelled out, and no dropout where the network has none
         info = replace(info, config=to_mapping(config), dropout=info.dropout and config.dropout)
     with naming(weights):
-        header = read_header(weights)
+        _, shapes = read_header(weights)
         if generator is None:
             network = _on_meta(config)
         elif isinstance(config, OwnConfig):
@@ -131,11 +138,12 @@ def load(path: Path | str, generator: nn.Module | None = None) -> tuple[nn.Modul
         else:
             raise UsageError(f"generator: the file holds a {info.network}, which needs no module; leave it out")
         expected = network.state_dict()
-        refuse_other_shapes({name: shape for name, (_, shape) in header.tensors.items()}, shapes_of(expected))
-        body = sum(_bytes(name, *kind, expected[name]) for name, kind in header.tensors.items())
-        if body != header.body:
-            raise ModelError(f"damaged: {header.body:,} bytes of weights; its network has {body:,}")
+        refuse_other_shapes(shapes, shapes_of(expected))
+        regular_file(weights, MAX_HEADER_BYTES + sum(_MOST_BYTES * tensor.numel() for tensor in expected.values()))
         found = tensors_of(weights, digest)
+        for name, tensor in found.items():
+            if tensor.dtype not in (FLOATS if expected[name].is_floating_point() else _INTEGERS):
+                raise ModelError(f"{name}: {tensor.dtype} cannot be its weights")
         refuse_nonfinite(found)
         if generator is None:
             refuse_changed_filters(found)
@@ -143,14 +151,6 @@ def load(path: Path | str, generator: nn.Module | None = None) -> tuple[nn.Modul
     own = {name: value.to(expected[name].dtype) for name, value in found.items()}
     network.load_state_dict(own, assign=True)
     return network.eval(), info
-
-
-def _bytes(name: str, dtype: str, shape: tuple[int, ...], expected: Tensor) -> int:
-    """Returns how many bytes a tensor of the file takes. Raises `ModelError` for a dtype that cannot be `expected`."""
-    sizes = _FLOATS if expected.is_floating_point() else _INTEGERS
-    if dtype not in sizes:
-        raise ModelError(f"{name}: dtype {dtype[:20]} cannot be its weights")
-    return math.prod(shape) * sizes[dtype]
 
 
 def open_model(
@@ -210,7 +210,7 @@ def is_checkpoint(path: Path) -> bool:
     if path.name == WEIGHTS_NAME and path.with_name(CONFIG_NAME).exists():
         return False  # their folder is the model
     try:
-        return "i2i" not in read_header(path).metadata
+        return "i2i" not in read_header(path)[0]
     except ModelError:
         return False  # reading it as a model file says why
 

@@ -42,10 +42,10 @@ _MAX_NUMBER = 1 << 63
 _MAX_TABLE_BYTES = 192 * _MAX_MEMBERS  # of a table of contents: an entry has 46 bytes, its name and a few more
 
 
-def check_pickles(path: Path) -> int:
+def check_pickles(path: Path) -> None:
     """Refuses what `torch.load` should not see: damage, zip bombs, and pickles that call more than weights need.
 
-    Returns the size of the file in bytes. Raises `ModelError`, without the file's name.
+    Raises `ModelError`, without the file's name.
     """
     size = regular_file(path)
     try:
@@ -63,7 +63,6 @@ def check_pickles(path: Path) -> int:
         left = _counted(stream, left)
         stream.seek(start)
         _Reading(stream, size).check()
-    return size
 
 
 def _counted(stream: io.BytesIO, left: int) -> int:

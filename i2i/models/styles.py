@@ -19,7 +19,7 @@ from i2i.download import Progress
 from i2i.errors import ModelError, UsageError
 from i2i.files import home, is_reserved, make_folders
 from i2i.models import published
-from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, Statistics, read_info
+from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, read_info
 from i2i.terminal import printable
 from i2i.urls import path_of
 
@@ -82,13 +82,11 @@ def install(
     name: str,
     *,
     direction: str | None = None,
-    dropout: bool | None = None,
-    statistics: Statistics | None = None,
     overwrite: bool = False,
 ) -> Path:
     """Keeps a copy of the model at a path under `name`, so that `--style name` finds it; returns the path of the copy.
 
-    `file` is a path as for `styles.find`. A checkpoint is converted, with the options of `model_file.open_model`.
+    `file` is a path as for `styles.find`. A checkpoint is converted.
 
     Raises `UsageError` for a name that is taken (unless `overwrite`) or has more than letters, digits, `-`, `_`, `.`;
     `ModelError` for a model that cannot be used, `OutputError` if it cannot be kept.
@@ -103,7 +101,7 @@ def install(
     source = model_at(Path(file), direction)
     from i2i.models import model_file
 
-    network, info = model_file.open_model(source, direction=direction, dropout=dropout, statistics=statistics)
+    network, info = model_file.open_model(source, direction=direction)
     make_folders(target.parent)
     model_file.save(target, network, info, replace=overwrite)
     return target

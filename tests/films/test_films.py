@@ -7,7 +7,7 @@ import pytest
 from film_samples import animation, moving
 from PIL import Image
 
-from i2i.films import Clock, is_animated, is_video, needs_video, written_suffix
+from i2i.films import Clock, is_animated, is_video, written_suffix
 
 
 @pytest.mark.parametrize("suffix", [".gif", ".webp"])
@@ -31,7 +31,6 @@ def test_suffixes() -> None:
     assert [written_suffix(suffix) for suffix in (".MP4", ".mov", ".webm", ".gif")] == [".MP4", ".mov", ".webm", ".gif"]
     assert written_suffix(".avi") == written_suffix(".mts") == ".mkv"
     assert is_video(Path("a.AVI")) and not is_video(Path("a.webp"))
-    assert needs_video(Path("a.gif"), Path("b.mp4")) and not needs_video(Path("a.gif"), Path("b.webp"))
 
 
 def test_a_clock_only_goes_forward() -> None:

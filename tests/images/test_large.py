@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 
 from i2i import images
 from i2i.errors import ImageError, OutputError
-from i2i.images import Picture, large
+from i2i.images import Picture
 from i2i.images.large import Canvas, Large, SpoolError, large_size, refusal, write_large
 from i2i.images.picture import Limits
 from i2i.images.png import chunk
@@ -209,19 +209,6 @@ def test_large_refusals_agree_with_libvips(
             else:
                 with pytest.raises(OutputError, match="cannot be written"):
                     write_large(tmp_path / "a", canvas, like(colours), format)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
-def test_libvips_reads_a_canvas_without_a_name_for_its_file(
-    tmp_path: Path, dtype: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Windows has none."""
-    for name in ("linux", "windows"):
-        with Canvas(HEIGHT, WIDTH, 3, dtype, tmp_path) as canvas:
-            canvas.fill(0, pixels().astype(dtype) * (257 if dtype == np.uint16 else 1))
-            write_large(tmp_path / f"{name}.jpg", canvas, like(3, dtype), "JPEG")
-        monkeypatch.setattr(large, "_OPENED", ())
-    assert (tmp_path / "linux.jpg").read_bytes() == (tmp_path / "windows.jpg").read_bytes()
 
 
 def test_a_jpeg_is_as_one_that_is_written_whole(tmp_path: Path) -> None:

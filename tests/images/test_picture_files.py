@@ -11,9 +11,8 @@ import pytest
 from fork_server import python
 from picture_samples import gradient
 
-from i2i import images
 from i2i.errors import ImageError, OutputError
-from i2i.files import remove_strays
+from i2i.files import atomic_write, remove_strays
 from i2i.images import Picture, probe, read, write
 
 
@@ -52,16 +51,16 @@ def test_a_file_that_is_being_written_is_no_stray(tmp_path):
         file.write(b"new")
         remove_strays(tmp_path, time.time() + 1000)
 
-    images.atomic_write(tmp_path / "a.png", write_slowly)
+    atomic_write(tmp_path / "a.png", write_slowly)
     assert [path.name for path in tmp_path.iterdir()] == ["a.png"] and (tmp_path / "a.png").read_bytes() == b"new"
 
 
 def test_atomic_write_keeps_the_old_file_when_the_writer_fails(tmp_path):
     path = tmp_path / "state"
-    images.atomic_write(path, lambda file: file.write(b"old"))
+    atomic_write(path, lambda file: file.write(b"old"))
     old_umask = os.umask(0o027)
     try:
-        images.atomic_write(path, lambda file: file.write(b"new"))
+        atomic_write(path, lambda file: file.write(b"new"))
     finally:
         os.umask(old_umask)
     assert path.read_bytes() == b"new" and stat.S_IMODE(path.stat().st_mode) == 0o640
@@ -71,19 +70,19 @@ def test_atomic_write_keeps_the_old_file_when_the_writer_fails(tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        images.atomic_write(path, half)
+        atomic_write(path, half)
     assert path.read_bytes() == b"new" and list(tmp_path.iterdir()) == [path]
     with pytest.raises(ZeroDivisionError):
-        images.atomic_write(path, lambda file: 1 / 0)
+        atomic_write(path, lambda file: 1 / 0)
     with pytest.raises(OutputError, match="No such file"):
-        images.atomic_write(tmp_path / "missing" / "state", lambda file: None)
+        atomic_write(tmp_path / "missing" / "state", lambda file: None)
 
 
 FULL_DISK = """
 import resource, signal, sys, torch
 from pathlib import Path
 from i2i.errors import OutputError
-from i2i.images import atomic_write
+from i2i.files import atomic_write
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
 path = Path(sys.argv[1])

@@ -252,9 +252,9 @@ def test_a_data_set_can_lie_in_any_folder(tmp_path: Path, not_utf8: str) -> None
         (lambda w: w.pop("head.bias"), "head.bias is missing"),
         (lambda w: w.update(more=torch.zeros(1)), "more has no place"),
         (lambda w: w.update({"head.bias": torch.zeros(4)}), "head.bias has the shape"),
-        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.int64)}), "head.bias: dtype I64"),
-        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.complex64)}), "head.bias: dtype C64"),
-        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.float8_e4m3fn)}), "head.bias: dtype F8"),
+        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.int64)}), "head.bias: torch.int64 cannot"),
+        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.complex64)}), "head.bias: torch.complex64 cannot"),
+        (lambda w: w.update({"head.bias": torch.zeros(3, dtype=torch.float8_e4m3fn)}), "head.bias: torch.float8"),
         (lambda w: w.update({"head.bias": torch.full((3,), float("inf"))}), "head.bias: not finite"),
         (lambda w: w.update({"head.bias": torch.full((3,), 1e300, dtype=torch.float64)}), "head.bias: not finite"),
     ],
@@ -308,7 +308,7 @@ def test_tensors_beyond_the_network_are_not_read(tmp_path: Path) -> None:
     with path.open("r+b") as file:
         file.truncate(3 << 30)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(ModelError, match=r"damaged: 3,221,.* bytes of weights; its network has"):
+    with pytest.raises(ModelError, match=r"3,221,.* bytes; at most .* are accepted"):
         model_file.load(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 << 10  # in kB
 

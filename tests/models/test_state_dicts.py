@@ -304,16 +304,11 @@ def test_hostile_tensors_are_refused_by_name(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.promise("R47")
 @pytest.mark.parametrize("attribute", ["numel", "untyped_storage", "float", "expand_as"])
-def test_tensors_with_other_methods_are_refused(
-    tmp_path: Path, attribute: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tensors_with_other_methods_are_refused(tmp_path: Path, attribute: str) -> None:
     odd = torch.nn.Parameter(torch.zeros(SHAPE))
     setattr(odd, attribute, 3)
     torch.save(_reference(RESNET) | {"model.1.weight": odd}, tmp_path / "net.pth")
     with pytest.raises(ModelError, match=r"net\.pth: model\.1\.weight: .*_rebuild_parameter_with_state"):
-        junyanz.load(tmp_path / "net.pth")
-    monkeypatch.setattr(state_dicts, "check_pickles", lambda path: 1 << 30)
-    with pytest.raises(ModelError, match=r"net\.pth: model\.1\.weight: a tensor with attributes"):
         junyanz.load(tmp_path / "net.pth")
 
 
@@ -331,14 +326,6 @@ def test_a_tensor_that_is_set_again_is_refused(tmp_path: Path, zipped: bool) -> 
     state = _reference(RESNET) | {"model.1.weight": _SetAgain(torch.zeros(SHAPE))}
     torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(ModelError, match=r"net\.pth: model\.1\.weight: .*\(BUILD\)"):
-        junyanz.load(tmp_path / "net.pth")
-
-
-@pytest.mark.promise("R47")
-def test_more_memory_than_the_file_has_bytes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.save(_reference(RESNET), tmp_path / "net.pth")
-    monkeypatch.setattr(state_dicts, "check_pickles", lambda path: 1000)
-    with pytest.raises(ModelError, match=r"model\.1\.weight: the tensors up to it take 1,176 bytes"):
         junyanz.load(tmp_path / "net.pth")
 
 
