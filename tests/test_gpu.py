@@ -121,7 +121,7 @@ def test_statistics_of_rows_on_apples_gpu() -> None:
         moments.add(rows)
         moments.add(rows)
         assert moments.mean().dtype == moments.variance().dtype == torch.float64
-        affine: Any = normalisation(Layer("norm", 4, Fraction(1), 0.0, None, None, 0.0), moments, APPLE)
+        affine: Any = normalisation(Layer("norm", 4, Fraction(1), None, None, 0.0), moments, APPLE)
         assert {x.device.type for x in affine._numbers[:2]} == {"mps"}
 
 

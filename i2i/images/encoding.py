@@ -1,15 +1,14 @@
 """Pictures to bytes and to PIL images.
 
 PNG and TIFF keep 16 bits, alpha and metadata, TIFF also float and any number of channels; PPM keeps 16 bits and nothing
-else; WebP and AVIF have 8 bits, alpha and metadata, JPEG no alpha, BMP neither. PNG is laid out here where isal is
-installed to deflate it (`pip install 'i2i[fast]'`), else OpenCV is three times as fast as Pillow; TIFF always.
+else; WebP and AVIF have 8 bits, alpha and metadata, JPEG no alpha, BMP neither. PNG and TIFF are laid out here: isal
+deflates them where it is installed (`pip install 'i2i[fast]'`), and zlib is as fast as OpenCV, in smaller files.
 """
 
 import io
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image
 
@@ -89,9 +88,7 @@ def refusal_of_units(format: Format, dtype: "np.dtype[Any]") -> str:
 def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> bytes:
     icc = profile(picture)
     if format == "PNG":
-        if png.FAST or pixels.shape[2] == 2:  # OpenCV does not take grey with alpha
-            return png.encode(pixels, picture, icc)
-        return png.with_metadata(_png_by_opencv(pixels), picture, icc)
+        return png.encode(pixels, picture, icc)
     exif, is_jpeg = exif_for(picture, format)[0] or b"", format == "JPEG"
     options: dict[str, Any] = {"quality": quality, "icc_profile": icc} if format in WITH_METADATA else {}
     if options and not is_jpeg:
@@ -104,14 +101,6 @@ def _encode(pixels: Pixels, format: Format, quality: int, picture: Picture) -> b
         raise OutputError(f"{size} pixels cannot be written as {format}: {error}") from None
     data = file.getvalue()
     return containers.jpeg_head(picture, exif)[0] + data[containers.BEHIND_JFIF :] if is_jpeg else data
-
-
-def _png_by_opencv(pixels: Pixels) -> bytes:
-    if pixels.shape[2] >= 3:
-        pixels = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR if pixels.shape[2] == 3 else cv2.COLOR_RGBA2BGRA)
-    done, data = cv2.imencode(".png", pixels)
-    assert done
-    return data.tobytes()
 
 
 def as_pil(picture: Picture) -> Image.Image:

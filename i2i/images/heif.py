@@ -26,7 +26,7 @@ _USUAL = ((1, 13), (1, 1), (2, 2))
 _DESCRIBES, _HIDDEN = b"cdsc", b"skip"
 _SIZE = re.compile(rb"(?=ispe.{4}(.{8}))", re.DOTALL)
 # kind, name and type of an item (ISO 14496-12, Sec. 8.11.6)
-_ITEM = re.compile(rb"(?=infe(?:\2.{7}|\3.{9})(.{4}[^\0]*\0?[^\0]*))", re.DOTALL)
+_ITEM = re.compile(rb"(?=infe(?:\x02.{7}|\x03.{9})(.{4}[^\0]*\0?[^\0]*))", re.DOTALL)
 
 
 def decode(data: bytes, limits: Limits) -> tuple[Picture, ParsedFile]:
