@@ -37,12 +37,9 @@ def accelerate(
     run: the `engine`, the `device` and the `dtype`, by default those of its parameters. Layers for training choose
     their way when they are called; if a `dtype` is given, those that would never differ in it stay plain.
     """
-    match purpose:
-        case "training":
-            return accelerate_training(network, dtype)
-        case "inference":
-            return accelerate_inference(network, engine, device, dtype)
-    raise ValueError(f"purpose = {purpose!r}: expected training or inference")
+    if purpose == "training":
+        return accelerate_training(network, dtype)
+    return accelerate_inference(network, engine, device, dtype)
 
 
 def prepare(
