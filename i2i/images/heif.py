@@ -25,8 +25,8 @@ _MOST_BOXES = 4096
 _USUAL = ((1, 13), (1, 1), (2, 2))
 _DESCRIBES, _HIDDEN = b"cdsc", b"skip"
 _SIZE = re.compile(rb"(?=ispe.{4}(.{8}))", re.DOTALL)
-# kind, name and type of an item (ISO 14496-12, Sec. 8.11.6)
-_ITEM = re.compile(rb"(?=infe(?:\x02.{7}|\x03.{9})(.{4}[^\0]*\0?[^\0]*))", re.DOTALL)
+# kind, name, type and packing of an item (ISO 14496-12, Sec. 8.11.6)
+_ITEM = re.compile(rb"(?=infe(?:[\0-\x02].{7}|[^\0-\x02].{9})(.{4}[^\0]*(?:\0[^\0]*){0,2}))", re.DOTALL)
 
 
 def decode(data: bytes, limits: Limits) -> tuple[Picture, ParsedFile]:
