@@ -1,4 +1,4 @@
-"""What the device gives at most, measured in the run that it is the limit of: convolutions, and reading memory."""
+"""The limits of the device, measured in the run that it is the limit of: convolutions, and reading memory."""
 
 import time
 from collections.abc import Callable, Iterable

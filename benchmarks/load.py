@@ -1,4 +1,4 @@
-"""What the loader costs beside the plain way, per core: processor time of one thread.
+"""The costs of the loader beside the plain way, per core: processor time of one thread.
 
 python benchmarks/load.py --pictures datasets/monet2photo/trainB --json benchmarks/results/load.json
 

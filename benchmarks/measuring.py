@@ -1,4 +1,4 @@
-"""What the benchmarks share: ways measured in turn, by wall and processor time, and the options of a command line."""
+"""The parts of all benchmarks: ways measured in turn, by wall and processor time, and the options of a command line."""
 
 import argparse
 import os
@@ -74,13 +74,13 @@ def slope(work: Callable[[int], object], few: int, many: int) -> Figures:
 
 
 def processor_seconds() -> float:
-    """Of this process and of its children that have ended."""
+    """The processor time of this process and of its children that have ended."""
     spent = os.times()
     return time.process_time() + spent.children_user + spent.children_system
 
 
 def together(commands: Sequence[Sequence[str]], environment: Mapping[str, str]) -> list[str]:
-    """What the commands, python's arguments, print; all run at once, from the root of the project.
+    """The output of the commands, which are arguments of Python; all run at once, from the root of the project.
 
     Raises `RuntimeError` with what one says that fails.
     """

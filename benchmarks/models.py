@@ -32,7 +32,7 @@ def model_of(options: argparse.Namespace, path: Path) -> Path:
 
 
 def named(options: argparse.Namespace) -> str:
-    """What tables call it."""
+    """Its name in tables."""
     if options.model is not None:
         return str(options.model.stem)
     return f"{options.network} with {options.width} channels"
@@ -50,7 +50,7 @@ def write_model(path: Path, name: str, width: int = 64) -> Path:
 
 
 def gflop(network: nn.Module, size: int) -> float:
-    """What the convolutions of `network` compute for a picture of `size` px; a multiply-add counts two.
+    """The operations of the convolutions of `network` for a picture of `size` px; a multiply-add counts two.
 
     The network is on the meta device afterwards.
     """

@@ -62,7 +62,7 @@ def precision(way: str) -> str:
 
 
 def limits_of(precisions: list[str], options: argparse.Namespace) -> dict[str, float]:
-    """What the device gives at most."""
+    """The limits of the device."""
     speeds = ceilings(precisions, options.device, options.clock)
     return speeds | {"memory": bandwidth(options.device, options.clock)}
 

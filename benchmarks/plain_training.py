@@ -111,5 +111,5 @@ def cross_entropy(logits: Tensor, target: float) -> Tensor:
 
 
 def sum_of(losses: dict[str, Tensor]) -> Tensor:
-    """What is differentiated."""
+    """The number to differentiate."""
     return torch.stack(list(losses.values())).sum()

@@ -1,4 +1,4 @@
-"""What a picture costs in two processes with a core each, against one process with all cores; start-up left out.
+"""The costs of a picture in two processes with a core each, against one process with all cores; start-up left out.
 
 python benchmarks/processes.py --json benchmarks/results/processes.json
 

@@ -4,7 +4,8 @@ python benchmarks/proportions.py OLD NEW    folders, or revisions of git
 python benchmarks/proportions.py d25ffe0 . --test-seconds 541 352
 
 Counts are taken from the sources. The way from a script to the formula of a loss, and the files that one step of
-CycleGAN runs through, are measured: a tiny network trains for three steps, and every call is looked at.
+CycleGAN runs through, are measured: a tiny network trains for three steps, and every call is looked at. A checkout
+that does not run here, since it needs other packages, is counted all the same.
 """
 
 import argparse
@@ -17,10 +18,11 @@ import sys
 import tarfile
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from io import BytesIO
 from pathlib import Path
+from typing import TypeVar
 
 ROOT = Path(__file__).parents[1]
 HELP = "scripts/train_cyclegan.py", "--help"
@@ -78,6 +80,10 @@ finally:
 assert steps == 3 and depths
 Path(out).write_text(json.dumps([min(depths), sorted(files)]))
 """
+
+
+class NotRun(Exception):
+    """A program of a checkout failed, with its last words: an old one may need packages that are not installed."""
 
 
 class Project:
@@ -177,32 +183,43 @@ class Project:
         )
         after = os.times()
         if done.returncode:
-            raise SystemExit(f"{self.root}: {' '.join(words)[:200]}\n{done.stderr[-2000:]}")
+            raise NotRun(done.stderr.strip().rpartition("\n")[2])
         seconds = after.children_user - before.children_user + after.children_system - before.children_system
         return done.stdout, seconds
 
     def proportions(self) -> dict[str, str]:
         readme = (self.root / "README.md").read_text(encoding="utf-8")
         few = sum(count <= 1 for count in self.importers().values())
-        options, seconds = self.help()
-        depth, files = self.step()
+        options, seconds = _measured(self.help, lambda found: (f"{found[0]}", f"{found[1]:.2f}"))
+        depth, files = _measured(self.step, lambda found: (f"{found[0]}", f"{len(found[1])}"))
         words = self.words()
         return {
             "lines of i2i/": f"{_lines(self.files):,}",
             "files of i2i/": f"{len(self.files)}",
             "lines of tests/": f"{_lines((self.root / 'tests').rglob('*.py')):,}",
             "files with at most one importer": f"{few}",
-            "calls from script to formula": f"{depth}",
-            "files that one step of CycleGAN runs through": f"{len(files)}",
+            "calls from script to formula": depth,
+            "files that one step of CycleGAN runs through": files,
             "parameters typed Any": f"{self.parameters_of_any()}",
             "docstrings with a sentence that begins with What or Of": f"{self.docstrings_without_a_verb()}",
-            "options shown by --help": f"{options}",
+            "options shown by --help": options,
             "lines of the README": f"{len(readme.splitlines())}",
             "pictures in the README": f"{readme.count('![') + readme.count('<img')}",
             "words of the table that still name something": f"{len(words)}"
             + (f" ({', '.join(words)})" if words else ""),
-            "processor seconds of --help": f"{seconds:.2f}",
+            "processor seconds of --help": seconds,
         }
+
+
+T = TypeVar("T")
+
+
+def _measured(measure: Callable[[], T], told: Callable[[T], tuple[str, str]]) -> tuple[str, str]:
+    """The two texts of `measure`, or why there are none."""
+    try:
+        return told(measure())
+    except NotRun as error:
+        return (f"not run: {error}",) * 2
 
 
 def _lines(files: "Iterator[Path] | list[Path]") -> int:

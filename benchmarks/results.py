@@ -72,7 +72,7 @@ def finish(
 
 
 def derived(row: Row, first: Row, clock: str, ceilings: Mapping[str, float]) -> dict[str, Any]:
-    """What follows from the seconds of a row, those of the first, and the measured limits.
+    """The numbers that follow from the seconds of a row, those of the first, and the measured limits.
 
     The ratio is the median of the rounds' ratios: first row to this one, so above 1 is faster.
     """
@@ -112,13 +112,13 @@ def _close(stated: Any, value: Any) -> bool:
 
 
 def command(benchmark: str, given: list[str]) -> str:
-    """What to run again; of an absolute path only its name is told."""
+    """The command to run again; of an absolute path only its name is told."""
     words = [Path(word).name if Path(word).is_absolute() else word for word in given]
     return shlex.join(["python", f"benchmarks/{benchmark}.py", *words])
 
 
 def commit() -> str:
-    """Of the checkout, with `+` behind it if files other than results differ; empty where there is none."""
+    """The commit of the checkout, with `+` behind it if files other than results differ; empty where there is none."""
     try:
         changed = _git("diff", "HEAD", "--name-only", "--", ".", ":!benchmarks/results")
         return _git("rev-parse", "--short", "HEAD") + ("+" if changed else "")
@@ -156,7 +156,7 @@ def vectors() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of Python and of the packages that compute; those that are not installed are left out."""
+    """The versions of Python and of the packages that compute; those that are not installed are left out."""
     found = {"python": platform.python_version()}
     for name in PACKAGES:
         try:

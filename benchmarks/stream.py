@@ -4,8 +4,8 @@ python benchmarks/stream.py --json benchmarks/results/stream.json
 python benchmarks/stream.py --sizes 8192 --rounds 1 --json benchmarks/results/stream-8192.json
 
 Every measurement is a process of its own (`stream_child.py`), whose start is left out. Seconds are those of a million
-pixels, so that sizes can be compared; the first row is a whole picture of `--base` px. What the bands give is compared
-with the whole picture of that size where this fits into memory, naive tiles with the first row.
+pixels, so that sizes can be compared; the first row is a whole picture of `--base` px. The result of the bands is
+compared with the whole picture of that size where this fits into memory, naive tiles with the first row.
 """
 
 import argparse
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> results.Result:
 
 
 def planned(folder: Path, model: Path, config: GeneratorConfig, options: argparse.Namespace) -> dict[str, Task]:
-    """What is measured, by the names of the rows."""
+    """The measured ways, by the names of the rows."""
     shared = {name: getattr(options, name) for name in ("precision", "device", "tile", "in_memory")}
     base = Task(str(model), str(folder / "picture.npy"), "", options.base, "whole", **shared)
     tasks = {named(base): base}
@@ -120,7 +120,7 @@ def differences(task: Task, tasks: dict[str, Task]) -> dict[str, Any]:
 
 
 def spool_mb(config: GeneratorConfig, task: Task) -> float:
-    """What the spool takes for a picture of that size, its sides being multiples of what the network takes."""
+    """Megabytes of the spool for a picture of that size, whose sides are multiples of those that the network takes."""
     assert isinstance(config, ResnetConfig), "only residual generators go by bands"
     return spool_bytes(config.build(), task.side, task.side, KEEPS[task.keep]) / 1e6
 

@@ -93,7 +93,7 @@ def main() -> None:
 
 
 def prepared(task: Task) -> Callable[[], None]:
-    """What is to be timed: from the picture's pixels to the result in its file."""
+    """The function that is timed: from the picture's pixels to the result in its file."""
     network, info = model_file.load(task.model)
     for_translation(network, info.statistics, info.dropout)
     pixels = np.load(task.picture)

@@ -34,7 +34,7 @@ COLUMNS = {
 }
 """Fields of rows: what a table calls them, and how it shows them; a table has those that its rows have."""
 TIMES = {"seconds": "wall seconds", "cpu_seconds": "processor seconds"}
-"""What a clock measures."""
+"""The quantity that a clock measures."""
 
 Row = dict[str, Any]
 
@@ -59,7 +59,7 @@ def with_results(readme: str, folder: Path) -> str:
 
 
 def markdown(result: dict[str, Any]) -> str:
-    """What was run on what, and its tables."""
+    """Command and machine, and the tables."""
     lines = [f"`{result['command']}`", "", described(result)]
     for table in result["tables"]:
         lines += ["", f"{table['title']}:", "", *lines_of(table)]

@@ -202,7 +202,7 @@ def _failed(error: Exception, meaning: I2IError | None) -> int:
     if meaning is None:
         say(f"unexpected error (please report it; --verbose shows where): {str(error) or type(error).__name__}")
         return 1
-    if str(meaning):  # of several processes only the first has something to say
+    if str(meaning):  # only the first of several processes has a message
         say(*meaning.args)
     return meaning.exit_code
 

@@ -209,7 +209,10 @@ def has_config(run: Path) -> bool:
 
 
 def path_of_run(run: Path, name: str) -> Path | None:
-    """The path that the configuration in the folder of a run names so, if it does; seen from the current folder."""
+    """The path that option `name` has in the configuration of a run folder, as seen from the current folder.
+
+    None if the configuration has no such option, or no text there.
+    """
     path = run / RUN_CONFIG
     value = read_options(path).get(name) if path.exists() else None
     if not isinstance(value, str):
@@ -238,13 +241,15 @@ def _base(path: Path) -> Path | None:
     return Path(found)
 
 
-def _from(base: Path, value: Any, hint: object) -> Any:
+def _from(base: Path, value: object, hint: object) -> Any:
     """`value`, and where it is the path of something in `base`, that one."""
     if isinstance(value, tuple):
         return tuple(_from(base, one, hint) for one in value)
     marks = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, PathUnless)]
-    is_path = isinstance(value, Path) or (bool(value) and any(value not in mark.names for mark in marks))
-    return type(value)(base / value) if is_path and os.path.exists(base / value) else value  # noqa: PTH110 - no error
+    if isinstance(value, str) and not (value and any(value not in mark.names for mark in marks)):
+        return value
+    is_path = isinstance(value, str | Path) and os.path.exists(base / value)  # noqa: PTH110 - no error
+    return type(value)(base / value) if is_path else value
 
 
 def _check_paths(cls: type, values: Mapping[str, Any], where: str) -> None:

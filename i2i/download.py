@@ -205,7 +205,7 @@ class _Download:
             files.rename_over(part, self.path)
             parts = re.compile(re.escape(self.path.name) + r"\.([0-9a-f]{12}|new)\.part")
             for earlier in self.path.parent.iterdir():
-                if parts.fullmatch(earlier.name):  # of another version
+                if parts.fullmatch(earlier.name):  # a part of another version
                     earlier.unlink()
         return found
 

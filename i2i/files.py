@@ -282,11 +282,11 @@ def _lock(descriptor: int) -> bool:
 
 @contextlib.contextmanager
 def locked(path: Path, busy: str = "") -> Iterator[bool]:
-    """Hold a lock, the file `path`, which is made for it and removed at the end. One process or thread holds it.
+    """Holds a lock for one process or thread. The lock is the file `path`, which exists while it is held.
 
-    Makes the folders above it. A lock ends with its process; a forked child does not inherit it. Where another holds
-    it: waits, or with `busy` raises `LockedError` with that text and the holder. Yields False where the file system
-    has no locks. Raises `OutputError` if the file cannot be made.
+    Makes the folders above it. A lock ends with its process; a forked child does not inherit it. If somebody else has
+    the lock, this waits; with `busy` it raises `LockedError` with that text and the holder. Yields False on a file
+    system without locks. Raises `OutputError` if the file cannot be made.
     """
     from filelock import FileLock, Timeout, has_fcntl
 
@@ -335,7 +335,11 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:  # of network file systems; the rename stands
+        if error.errno not in {
+            errno.EINVAL,
+            errno.ENOTSUP,
+            errno.EBADF,
+        }:  # errors of network file systems; the rename stands
             raise
     finally:
         os.close(descriptor)

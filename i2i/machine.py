@@ -42,8 +42,8 @@ SILENT = {
     "RAY_USAGE_STATS_ENABLED": "0",
 }
 _MAPS = Path("/proc/self/maps")
-_PAUSE_HARD = 2  # of omp.h
-_PR_SET_PDEATHSIG = 1  # of sys/prctl.h
+_PAUSE_HARD = 2  # from omp.h
+_PR_SET_PDEATHSIG = 1  # from sys/prctl.h
 
 _threads_ended = True
 
@@ -173,7 +173,7 @@ def threads() -> int:
 
 def may_have_gpu() -> bool:
     """Whether there may be a GPU; only torch knows, and its import takes a while."""
-    driver = Path(os.environ.get("SYSTEMROOT", "/"), "System32", "nvcuda.dll")  # of CUDA on Windows
+    driver = Path(os.environ.get("SYSTEMROOT", "/"), "System32", "nvcuda.dll")  # CUDA's on Windows
     devices = map(Path, ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
     return sys.platform == "darwin" or any(path.exists() for path in (*devices, driver))
 
@@ -337,7 +337,7 @@ def _list(numbers: Mapping[str, int]) -> str:
     return ", ".join(f"{name} = {number}" for name, number in numbers.items())
 
 
-# of malloc.h
+# from malloc.h
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _M_MMAP_MAX = -1, -3, -4
 _MOST_BLOCKS = 65_536  # that malloc maps by default
 _LARGEST_BLOCK = 32 << 20  # the largest that malloc takes from its heap unless it may map none at all

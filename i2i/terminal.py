@@ -20,6 +20,7 @@ from i2i.files import WINDOWS, write_all
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+    from rich import progress as bars
 
 _replaced: list[Any] = []
 """The streams that were there before: a stream that Python collects closes its descriptor."""
@@ -185,7 +186,7 @@ class Progress:
     With a `bar` of rich on a live line, and below it one for the film at hand; else on a plain line now and then.
     """
 
-    def __init__(self, bar: Any = None) -> None:
+    def __init__(self, bar: "bars.Progress | None" = None) -> None:
         self._bar, self._said = bar, time.monotonic()
         self._lines: dict[Path | None, tuple[Any, int, float]] = {}
         """The line of all inputs (None) and that of the film at hand: task, and number and time at the start."""

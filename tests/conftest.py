@@ -51,7 +51,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    """What the arithmetic of this run is computed with."""
+    """The processor features and libraries that compute in this run."""
     if "arithmetic" not in config.getoption("markexpr"):
         return None
     import torch

@@ -37,7 +37,7 @@ OURS = [
 ]
 POSITIONAL = {"inputs", "folder", "words", "data"}
 SHARED = {"data", "paired_data", "run", "cache", "init_from", "classes_a", "classes_b"}
-"""Of the trainings, tried with one or the other."""
+"""Options of the trainings, tried with one or the other."""
 PLACES = {  # where `@` stands, the bad path comes
     "translate": [
         "--style monet @ -o o",
@@ -139,7 +139,7 @@ SOME = [(script, words, KINDS[number % len(KINDS)]) for number, (script, words) 
 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What is read; and everything imported that a child which is another user may not be able to import."""
+    """The files that are read; and everything imported that a child which is another user may not be able to import."""
     for module in ("xml.parsers.expat", "fileinput", "huggingface_hub", "torchvision.models", *OURS):
         importlib.import_module(module)
     folder = tmp_path_factory.mktemp("room")

@@ -115,7 +115,7 @@ def example() -> dict[str, Any]:
     taken = {"plain": {WALL: [4.0, 6.0, 5.0], CPU: [8.0, 8.0, 8.0]}, "ours": {WALL: [2.0, 2.0, 2.0], CPU: [4.0] * 3}}
     facts = {"ours": {"precision": "bf16", "gflop": 100.0, "weights_gb": 0.5, "largest": 3}}
     options = argparse.Namespace(given=["--pictures", "/home/someone/photos"], device="cpu", json=None, load=0.5)
-    tables = [results.table("Of an example", WALL, taken, facts)]
+    tables = [results.table("An example", WALL, taken, facts)]
     return results.finish("example", options, tables, {"bf16": 200.0, "memory": 10.0})
 
 

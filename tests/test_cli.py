@@ -781,7 +781,7 @@ MISTAKES = {
     "plan cyclegan": "data: missing; give --data a folder",
     "plan gan --data toy --load-size 32": "crop_size = 64: larger than load_size = 32",
     # from here on what reads pictures may be there
-    "train cyclegan --data nosuch": "nosuch: no such folder",
+    "train cyclegan --data nosuch": "data = nosuch: no such folder",
     "evaluate nosuch photos": "style 'nosuch': no such style",
     "evaluate . --metrics ssmi": "metrics: unknown 'ssmi'. Did you mean 'ssim'?",
 }

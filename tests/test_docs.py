@@ -1,5 +1,6 @@
 """README and the guides: a first screen that stays short, and links, files and commands that exist."""
 
+import ast
 import re
 from pathlib import Path
 
@@ -135,10 +136,32 @@ def test_each_command_takes_its_options(page: Path) -> None:
             assert flags_in(line) - flags_of(command, algorithm) == set(), line
 
 
-@guides
+BEGIN = re.compile(r"(?:^|[.!?]\s+|\n\n\s*|\n\s*[*-] |\| |\*\*|# )(?:What|Of)\b.{0,40}")
+
+
+@pages
 def test_no_sentence_begins_with_what_or_of(page: Path) -> None:
-    begin = re.compile(r"(?:^|[.!?]\s+|\n\n|\n\s*[*-] |\| )(?:What|Of)\b.{0,40}")
-    assert begin.findall(prose(page)) == []
+    assert BEGIN.findall(prose(page)) == []
+
+
+def test_no_docstring_or_message_has_a_sentence_that_begins_with_what_or_of() -> None:
+    found = []
+    for path in sorted(
+        path for folder in ("i2i", "scripts", "benchmarks", "tests") for path in ROOT.glob(f"{folder}/**/*.py")
+    ):
+        if path.name not in ("test_docs.py", "test_proportions.py"):
+            texts = (
+                node.value
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Constant)
+            )
+            found += [
+                f"{path.relative_to(ROOT)}: {begin}"
+                for text in texts
+                if isinstance(text, str)
+                for begin in BEGIN.findall(text)
+            ]
+    assert found == []
 
 
 def test_twenty_words() -> None:

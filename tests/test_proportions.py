@@ -40,6 +40,14 @@ def test_words_name_something_or_are_ordinary_english(project: Any) -> None:
     assert (project.parameters_of_any(), project.docstrings_without_a_verb()) == (2, 2)
 
 
+def test_a_checkout_that_does_not_run_is_counted_all_the_same(project: Any) -> None:
+    (project.root / "README.md").write_text("one\ntwo\n")
+    (project.root / "tests").mkdir()
+    found = project.proportions()
+    assert (found["lines of the README"], found["files of i2i/"]) == ("2", "7")
+    assert "No such file" in found["options shown by --help"] and "not run" in found["calls from script to formula"]
+
+
 def test_a_step_is_followed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Project, "_run", lambda self, *words: (python(*words, cwd=self.root, check=True).stdout, 0.0))
     calls, files = Project(ROOT).step()

@@ -6,7 +6,7 @@ format channels last in one go, with up to 20 times the rounding of row by row. 
 float32 it is 2e-4 deviations at 256×256, 3e-3 at 1024×1024, 2e-2 at 2048×2048 (docs/lab-book.md).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import Any, Literal, cast
 
@@ -262,7 +262,13 @@ class _Peak(TorchDispatchMode):
         self.most = 0
         self._alive: dict[int, tuple[StorageWeakRef, int]] = {}
 
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: Sequence[type],
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
         result = func(*args, **(kwargs or {}))
         for tensor in tree_leaves(result):
             if isinstance(tensor, Tensor):

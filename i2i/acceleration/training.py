@@ -8,7 +8,7 @@ other devices, without gradients, for sizes that were measured to gain nothing (
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from itertools import pairwise
-from typing import Any
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -225,6 +225,10 @@ def _row_mean(x: Tensor) -> Tensor:
     return x.mean(3, keepdim=True).mean(2, keepdim=True)
 
 
+class _NormContext(winograd.Context, Protocol):
+    eps: float
+
+
 class _InstanceNorm(torch.autograd.Function):
     """Instance normalisation whose gradient is a few operations on whole tensors.
 
@@ -233,7 +237,7 @@ class _InstanceNorm(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, eps: float) -> Tensor:
+    def forward(ctx: _NormContext, x: Tensor, eps: float) -> Tensor:
         n, c, h, w = x.shape
         if x.dtype == torch.float32:
             mean = _row_mean(x)
@@ -248,7 +252,7 @@ class _InstanceNorm(torch.autograd.Function):
         return y
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: _NormContext, *gradients: Tensor) -> tuple[Tensor, None]:
         (x, mean, reciprocal), (g,) = ctx.saved_tensors, gradients
         if torch.is_grad_enabled():  # a gradient penalty differentiates this gradient again
             return torch.autograd.grad(F.group_norm(x, x.shape[1], eps=ctx.eps), x, g, create_graph=True)[0], None

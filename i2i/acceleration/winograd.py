@@ -14,7 +14,7 @@ import math
 import threading
 from collections.abc import Iterator, Sequence
 from functools import cache
-from typing import Any, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -157,16 +157,25 @@ def gradients(
     return of_x, (of_kernels.flatten(1).T @ kernel).view(weight.shape)
 
 
+class Context(Protocol):
+    """The context of an autograd function: what its forward pass keeps for the backward pass."""
+
+    saved_tensors: tuple[Tensor, ...]
+    needs_input_grad: tuple[bool, ...]
+
+    def save_for_backward(self, *tensors: Tensor) -> None: ...
+
+
 class Correlation(torch.autograd.Function):
     """`correlate` by untransformed kernels with its `gradients`; it keeps only its arguments for them."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
+    def forward(ctx: Context, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
         return correlate(x, transformed(weight), weight.shape[-1])
 
     @staticmethod
-    def backward(ctx: Any, *gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
+    def backward(ctx: Context, *gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:
         x, weight = ctx.saved_tensors
         if not torch.is_grad_enabled():
             return gradients(x, weight, gradient[0], ctx.needs_input_grad)

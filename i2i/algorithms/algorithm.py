@@ -86,7 +86,7 @@ class ImagePool:
             return fake
         place = int(torch.randint(self.size, ()))
         old, self.images[place] = self.images[place], self._keepable(fake)
-        return old.to(fake.dtype)  # of a run that went on in another precision
+        return old.to(fake.dtype)  # the run went on in another precision
 
     @staticmethod
     def _keepable(fake: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ COLOURS = ("brightness", "saturation", "contrast")  # together `color`
 OPERATIONS = ("color", *COLOURS, "translation", "cutout")
 Place = tuple[int, int]
 PICTURES = 256  # that ADA sees before p moves: the paper's four batches of 64
-_UNCHANGED = (0.0, 1.0, 1.0)  # what each of `COLOURS` is where it changes nothing
+_UNCHANGED = (0.0, 1.0, 1.0)  # the values at which `COLOURS` change nothing
 
 
 class DiffAugment:

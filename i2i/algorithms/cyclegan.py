@@ -92,7 +92,7 @@ class CycleGAN(Algorithm[CycleGANOptions]):
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
         o, real_A, real_B = self.options, batch.a, batch.b
-        input_A, input_B = self.augment(real_A, step), self.augment(real_B, step)  # of the discriminators
+        input_A, input_B = self.augment(real_A, step), self.augment(real_B, step)  # for the discriminators
 
         fake_B = self.G_AB(real_A)
         yield (

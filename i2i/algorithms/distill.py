@@ -118,7 +118,7 @@ def _format(device: torch.device) -> torch.memory_format:
 
 
 def _stamp(path: Path) -> tuple[int, ...]:
-    """By which a file is known to be the same as before."""
+    """Times and sizes of the files at `path`: they differ if a file has changed."""
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     return tuple(number for file in files for number in (file.stat().st_mtime_ns, file.stat().st_size))
 

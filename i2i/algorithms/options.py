@@ -73,17 +73,17 @@ class NetworkOptions(DataOptions):
     init_type: Init = "normal"
     """The distribution of the initial weights."""
     init_gain: Annotated[float, Gt(0)] = 0.02
-    """Its standard deviation (normal) or gain (xavier, orthogonal); kaiming ignores it."""
+    """The standard deviation for --init-type normal, the gain for xavier and orthogonal; kaiming ignores it."""
     gan_mode: GanMode = "lsgan"
     """The adversarial loss. `relativistic` is that of R3GAN (Huang et al. 2024), with R1 and R2 penalties."""
     lambda_gp: Annotated[float, Ge(0)] = 10.0
-    """Weight of the gradient penalty of `wgangp`. (With batch norm in the discriminator the gradients of this and of R1
-    and R2 are not those of single pictures: Gulrajani et al. 2017, Sec. 4; --norm instance has them so.)"""
+    """Weight of the gradient penalty of `wgangp`. Use it, R1 and R2 with --norm instance: batch norm mixes the
+    gradients of the pictures of a batch (Gulrajani et al. 2017, Sec. 4)."""
     r1_gamma: Annotated[float, Ge(0)] | None = None
-    """Weight of the R1 penalty (Mescheder et al. 2018), with any gan_mode, over all that the discriminator sees, also a
-    condition; by default 10 with `nonsaturating`, else 0."""
+    """Weight of the R1 penalty (Mescheder et al. 2018), with any --gan-mode. It is over all inputs of the
+    discriminator, also a condition. Default: 10 with `nonsaturating`, else 0."""
     r2_gamma: Annotated[float, Ge(0)] = 0.0
-    """Weight of the R2 penalty, which is R1 on fakes (Mescheder et al. 2018), with any gan_mode."""
+    """Weight of the R2 penalty, which is R1 on fakes (Mescheder et al. 2018), with any --gan-mode."""
     label_smoothing: Annotated[float, Interval(ge=0, lt=0.5)] = 0.0
     """Real images have the label 1 minus this for discriminators, e.g. 0.1 (Salimans et al. 2016)."""
     instance_noise: Annotated[float, Interval(ge=0, le=1)] = 0.0
@@ -94,11 +94,11 @@ class NetworkOptions(DataOptions):
     """Augment the inputs of discriminators, for small data sets: color, translation, cutout, with commas between. color
     is brightness, saturation and contrast, which also have names of their own. Empty: off."""
     ada_target: Annotated[float, Interval(ge=0, lt=1)] = 0.0
-    """Augment all that discriminators see as often as keeps them from growing too sure (ADA, Karras et al. 2020): the
-    mean sign of their logits of real images that is aimed at, in the paper 0.6; 0 is off."""
+    """Augment the inputs of discriminators, the more often the surer they become (ADA, Karras et al. 2020). The number
+    is the mean sign of their logits of real images to aim at, 0.6 in the paper; 0 is off."""
     ada_images: Annotated[int, Ge(1)] = 500_000
-    """Pictures, of each process and each discriminator, in which ADA's probability of an augmentation can go from 0 to
-    1."""
+    """Pictures in which ADA's probability of an augmentation can go from 0 to 1. Each process and each discriminator
+    counts its own."""
     low_memory: bool = False
     """Train in less memory with the same gradients: activations of residual blocks are computed again instead of
     kept."""

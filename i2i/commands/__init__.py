@@ -34,8 +34,9 @@ TRAINING = (
 """The options of a training that most people need first."""
 
 
-def _training(summary: str, example: str, more: str = "") -> Command:
-    return Command(summary=summary, usage="--data FOLDER [options]", examples=(example,), first=f"{TRAINING} {more}")
+def _training(summary: str, example: str, more: str = "", without: str = "") -> Command:
+    first = " ".join(name for name in TRAINING.split() if name != without)
+    return Command(summary=summary, usage="--data FOLDER [options]", examples=(example,), first=f"{first} {more}")
 
 
 ALGORITHMS: dict[str, Command] = {
@@ -65,7 +66,9 @@ ALGORITHMS: dict[str, Command] = {
     ),
     "colorization": _training("grey pictures to colour, from pictures in colour", "--data photos --run runs/colours"),
     "gan": _training(
-        "new pictures like those of one folder, from noise (GAN)", "--data datasets/monets --run runs/gan_monet"
+        "new pictures like those of one folder, from noise (GAN)",
+        "--data datasets/monets --run runs/gan_monet",
+        without="direction",
     ),
     "distill": Command(
         summary="a small, fast generator that does what a large one does",

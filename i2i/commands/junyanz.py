@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+_IN_THE_FILE = "nothing; the model file says it"
 _RESUMES = "the same command again goes on from the newest state"
 _SAVING = "--save-every STEPS, --save-minutes, --keep-last, --keep-every"
 _SAMPLES = "--sample-every STEPS, --samples; the grids are in samples/ of the run folder"
@@ -53,7 +54,11 @@ TRAINING: dict[str, str] = {
     "model_suffix": "--run runs/NAME",
     "use_wandb": _NO_ACCOUNT,
     "wandb_project_name": _NO_ACCOUNT,
-    # of its earlier versions
+    # the same here, but of certain algorithms
+    "lambda_identity": "nothing; it is an option of i2i train cyclegan",
+    "lambda_L1": "nothing; it is an option of i2i train pix2pix",
+    "pool_size": "nothing; this algorithm shows its discriminators no past fakes",
+    # its earlier versions
     "batchSize": "--batch-size {}",
     "loadSize": "--load-size {}",
     "fineSize": "--crop-size {}",
@@ -62,7 +67,12 @@ TRAINING: dict[str, str] = {
     "niter_decay": "--n-epochs-decay {}",
     "which_direction": "--direction a2b or b2a",
     "which_model_netG": "--generator {}",
-    # of CUT
+    "which_model_netD": "--discriminator patchgan_70, patchgan_16, ... or pixelgan",
+    "which_epoch": f"nothing; {_RESUMES}",
+    "resize_or_crop": "--preprocess {}",
+    "identity": "--lambda-identity {}",
+    "no_lsgan": "--gan-mode vanilla",
+    # CUT
     "CUT_mode": "i2i train cut; FastCUT is configs/fastcut_monet2photo.yaml",
 }
 """Their option → the words to type here; {} is its value."""
@@ -81,9 +91,20 @@ TRANSLATING: dict[str, str] = {
     "eval": "--norm-stats running --dropout False",
     "no_dropout": "--dropout False",
     "epoch": "--style runs/NAME/a2b-best.safetensors, or another model file",
-    "netG": "nothing; the model file says which network it holds",
-    "norm": "nothing; the model file says it",
+    "load_iter": "--style runs/NAME/a2b-best.safetensors, or another model file",
+    "which_epoch": "--style runs/NAME/a2b-best.safetensors, or another model file",
+    "how_many": "nothing; all pictures that are given are translated",
+    "phase": "the folder itself, such as mydata/testA",
+    "suffix": "-o OUT",
+    "model_suffix": "--style runs/NAME with --direction a2b or b2a",
+    "max_dataset_size": "nothing; give fewer pictures",
+    "serial_batches": "nothing; results do not depend on the order",
+    "no_flip": "nothing; pictures are not mirrored",
     "num_threads": "--workers {}",
+    **dict.fromkeys(
+        ("input_nc", "output_nc", "ngf", "ndf", "netG", "netD", "n_layers_D", "norm", "init_type", "init_gain"),
+        _IN_THE_FILE,
+    ),
 }
 """The same for commands that use a trained network. Other options are answered as for training."""
 
@@ -112,7 +133,7 @@ _OURS = {"direction": {"AtoB": "a2b", "BtoA": "b2a"}, "norm": {"syncbatch": "bat
 COMMANDS = {"test": " Their test.py is: i2i translate --style runs/NAME PICTURES -o OUT."}
 """Their programs that are no commands here, and what to type."""
 
-_HEAD = "these options of pytorch-CycleGAN-and-pix2pix are called otherwise here (all: docs/migrate.md)"
+_HEAD = "these options of pytorch-CycleGAN-and-pix2pix have other names here (all: docs/migrate.md)"
 _COMMAND = "i2i train "
 _SWAPPED = {"input_nc": "--channels-b {}", "output_nc": "--channels-a {}"}
 """With `--direction BtoA` their input is our domain B."""
@@ -133,6 +154,8 @@ def translated(words: Sequence[str], known: Collection[str]) -> list[str]:
     answers = {flag: answer for flag, *values in theirs if (answer := _answer(flag, " ".join(values), trains))}
     if not answers:
         return []
+    if not any(flag == "--model" for flag, *_ in given):  # else the answer is for another command than this one
+        answers = {flag: _if_known(answer, known) for flag, answer in answers.items()}
     backwards = ["--direction", "BtoA"] in given
     for flag, *values in given:
         if flag in ("--input_nc", "--output_nc") and backwards and trains:
@@ -167,6 +190,12 @@ def _answer(flag: str, value: str, trains: bool) -> str:
     name = flag.removeprefix("--").replace("-", "_")
     answer = (None if trains else TRANSLATING.get(name)) or VALUES.get(name, {}).get(value) or TRAINING.get(name)
     return (answer or TRANSLATING.get(name, "")).format(value or "VALUE")
+
+
+def _if_known(answer: str, known: Collection[str]) -> str:
+    """The answer, unless it is an option that this command has not."""
+    option = answer.partition(" ")[0]
+    return answer if not option.startswith("--") or option in known else f"nothing; this command has no {option}"
 
 
 def _together(command: str, given: Sequence[Sequence[str]], answers: Mapping[str, str]) -> str:

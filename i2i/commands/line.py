@@ -232,6 +232,7 @@ SHARED = (
 _METAVARS = {"int": "N", "float": "X", "str": "TEXT", "path": "PATH"}
 _NAMED = {
     "inputs": "INPUT",
+    "words": "ACTION",
     "styles": "STYLE",
     "style": "STYLE",
     "metrics": "NAME",
@@ -261,9 +262,9 @@ def help_of_algorithms(command: str) -> str:
     """The help of a command that an algorithm's name has to follow, and has not."""
     entry = COMMANDS[command]
     lines = [f"usage: i2i {command} {entry.usage}"]
-    lines += [f"       i2i {command} FILE.yaml [options]               a configuration, which names its algorithm"]
-    if command == "train":
-        lines += ["       i2i train --run FOLDER [options]              goes on with that run"]
+    others = {"FILE.yaml": "follows a configuration, which names the algorithm"}
+    others |= {"--run FOLDER": "resumes a run"} if command == "train" else {}
+    lines += [f"       i2i {command} {first + ' [options]':<25}{text}" for first, text in others.items()]
     lines += ["", f"{_sentence(entry.summary)}", ""]
     lines += [f"  {name:<15}{algorithm.summary}" for name, algorithm in ALGORITHMS.items()]
     lines += ["", *(f"  i2i {command} {example}" for example in entry.examples)]

@@ -41,7 +41,7 @@ NARROW = 0.25  # numbers of more than 8 bits in less than this part of their ran
 CLIPPED = 0.01  # as does a larger share of values outside of their range
 _BUSY = 0.35  # so many neighbouring pixels differ in labels at most
 _CERTAIN = 60  # a flat picture without anything brighter is no photograph
-_DENSE = 0.25  # of higher class indices, this share of all up to the highest must occur
+_DENSE = 0.25  # beyond `_CERTAIN` this share of all indices up to the highest must occur
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def _decoded(path: Path, sources: Sequence[Source], first: bool, ruling: bool) -
     for source in sources:
         try:
             part = picture_part(pictures_of[source.values], source.part)
-        except InputError:  # of odd width: one error names all of them
+        except InputError:  # pictures of odd width: one error names all of them
             continue
         if source.palette:
             facts[source] = _label_facts(path, part, source.palette, first, ruling)
@@ -276,11 +276,11 @@ def judge(
 
 
 def rule(palette: Palette, looks: Sequence[LabelFacts]) -> Palette:
-    """The palette with the rule by which all label pictures of a data set are read: colours, or class indices.
+    """The palette with the rule for all label pictures of a data set: they hold colours, or class indices.
 
-    All hold colours if one of them is not grey, or if the palette is grey and all hold its greys. Otherwise all hold
-    indices. The `ruling` pictures decide. Raises `InputError` if some hold colours and others indices, and names one of
-    each.
+    They hold colours if a picture is not grey, or if the palette is grey and all pictures have its greys. Otherwise
+    they hold indices. The `ruling` pictures decide. Raises `InputError` if some hold
+    colours and others indices, and names one of each.
     """
     if palette.indexed:
         return palette

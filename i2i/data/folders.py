@@ -31,7 +31,7 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 _LISTED = 10
 _FORMS = (("{}/A", "{}/B"), ("A/{}", "B/{}"), ("{}A", "{}B"), ("{}",))
 _WITHOUT_SPLITS = ("A", "B")
-_LITTER = ("thumbs.db", "desktop.ini")  # what systems leave in folders of pictures
+_LITTER = ("thumbs.db", "desktop.ini")  # files that systems leave in folders of pictures
 
 
 @dataclass(frozen=True)

@@ -34,7 +34,7 @@ from i2i.losses.content import luminance
 
 RESAMPLES = 1000
 LEVEL = 0.95
-ROWS = 256  # of a matrix of all pairs, at once: of all of them memory could run out
+ROWS = 256  # the matrix of all pairs is computed by so many rows, to save memory
 _Z = 1.959963984540054  # standard normal quantile of (1 + LEVEL) / 2
 
 

@@ -31,10 +31,11 @@ _DIRECTIONS_AT_ONCE = 64
 
 @dataclass(frozen=True)
 class SlicedWasserstein:
-    """10³ · SWD: `mean` over the levels and seeds, `std` of the levels' mean over the seeds; `levels` by size in px.
+    """The sliced Wasserstein distance of two sets, times 10³.
 
-    `patches` were compared at each level. `influences` of the pictures of both sets on the mean, (N,), where they were
-    asked for.
+    * `mean`: over all levels and seeds; `std`: the deviation over the seeds of the mean of the levels.
+    * `levels`: the distance at each level, by its size in pixels; `patches`: how many each level compares.
+    * `influences`: how much each picture of both sets changes the mean, (N,); only on request.
     """
 
     mean: float
@@ -91,7 +92,7 @@ def _together(of_patches: Tensor, pictures: int) -> Tensor:
 
 
 def patch_count(*counts: int) -> int:
-    """How many patches are taken of each of the sets that hold so many pictures."""
+    """The number of patches to draw from each set, for sets of that many pictures."""
     return min(PATCHES_PER_IMAGE * min(counts), MOST_PATCHES)
 
 

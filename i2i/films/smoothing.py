@@ -85,7 +85,7 @@ def _flow(a: Pixels, b: Pixels) -> Pixels:
     return found
 
 
-@lru_cache(maxsize=2)  # of the flow and of the frames
+@lru_cache(maxsize=2)  # grids for the flow and for the frames
 def _places(width: int, height: int) -> tuple[Pixels, Pixels]:
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     return columns, rows

@@ -17,13 +17,17 @@ from dataclasses import replace
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from i2i.errors import ImageError
 from i2i.films import Clock, Film, Frame, Reader
 from i2i.images import Limits, Picture, Pixels, with_channels, with_depth
+
+if TYPE_CHECKING:
+    import av
+    from av.container import InputContainer, OutputContainer
 
 _READ = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,asf,flv,ogg"
 """The formats of FFmpeg that are read: none that leads to other files, as playlists do."""
@@ -186,7 +190,7 @@ class VideoReader(Reader):
         promises = format in ("flv", "matroska,webm")
         return Fraction(self._file.duration or 0, _MICROSECONDS) if promises else Fraction(0)
 
-    def _upright(self, frame: Any) -> Pixels:
+    def _upright(self, frame: "av.VideoFrame") -> Pixels:
         format = "rgb48le" if self.film.deep else "rgb24"
         source = None if frame.format.is_rgb else _MATRICES[self.film.matrix]
         pixels = frame.reformat(format=format, src_colorspace=source, interpolation=_EXACT, threads=1).to_ndarray()
@@ -213,7 +217,7 @@ def _is_cut_transport(path: Path) -> bool:
     return path.stat().st_size % packet > 0
 
 
-def _video(container: Any) -> Any:
+def _video(container: "InputContainer") -> Any:
     """The first stream of moving pictures; not a cover of music."""
     streams = [stream for stream in container.streams.video if not int(stream.disposition) & _COVER]
     if not streams:
@@ -221,7 +225,7 @@ def _video(container: Any) -> Any:
     return streams[0]
 
 
-def _matrix(frame: Any) -> int:
+def _matrix(frame: "av.VideoFrame") -> int:
     """The matrix of the colours; where the film does not say it, the usual one for its size."""
     matrix = int(frame.colorspace)
     if frame.format.is_rgb or matrix == _RGB:
@@ -298,7 +302,7 @@ class VideoWriter:
             for packet in heapq.merge(*sources, key=lambda packet: packet.dts * packet.time_base):
                 out.mux(packet)
 
-    def _packets(self, segments: Sequence[Path], stream: Any, last: int) -> Iterator[Any]:
+    def _packets(self, segments: Sequence[Path], stream: "av.VideoStream", last: int) -> Iterator[Any]:
         """The encoded frames of all segments, with the times at which they are to be decoded."""
         shown = [packet.pts for packet in self._read(segments)]
         times = sorted(shown)
@@ -322,7 +326,7 @@ class VideoWriter:
                         packet.pts, packet.time_base = round(packet.pts * packet.time_base / base) - _ZERO, base
                         yield packet
 
-    def _streams_in(self, out: Any, container: Any) -> dict[Any, Any]:
+    def _streams_in(self, out: "OutputContainer", container: "InputContainer") -> dict[Any, Any]:
         """The other streams in the film that is written, by those of its source, with all texts and chapters."""
         streams: dict[Any, Any] = {}
         for stream in (container.streams[number] for number in self._kept):
@@ -335,7 +339,7 @@ class VideoWriter:
         return streams
 
 
-def _copied(container: Any, streams: dict[Any, Any]) -> Iterator[Any]:
+def _copied(container: "InputContainer", streams: dict[Any, Any]) -> Iterator[Any]:
     """The packets of these streams, bit for bit."""
     for packet in container.demux(*streams) if streams else ():
         if packet.size and packet.dts is not None:

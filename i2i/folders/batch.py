@@ -142,8 +142,7 @@ def remove_leftovers(work: Plan, before: float) -> None:
 
 
 def _sizes(todo: Plan, options: FolderOptions) -> tuple[tuple[int, int], ...] | None:
-    """Heights and widths by the headers, scaled to `size`; None if the pictures are more than is worth looking at, or
-    in a store."""
+    """Heights and widths from the headers, scaled to `size`; None for too many pictures, or pictures in a store."""
     if options.runtime != "auto" or any(job.film for job in todo.todo) or len(todo.found) > _COUNTED:
         return None
     if any(map(is_url, todo.found)):

@@ -17,11 +17,14 @@ from concurrent.futures import BrokenExecutor, Executor, Future, ThreadPoolExecu
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import partial
 from importlib.util import find_spec
-from typing import Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from i2i import __version__
 from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.terminal import printable, say_plain
+
+if TYPE_CHECKING:
+    import distributed
 
 T = TypeVar("T")
 Say = Callable[[str], object]
@@ -224,7 +227,7 @@ def _quiet() -> Iterator[None]:
 class DaskCluster(Cluster):
     """Calls by Dask's scheduler. A thread counts the workers."""
 
-    def __init__(self, client: Any, say: Say) -> None:
+    def __init__(self, client: "distributed.Client", say: Say) -> None:
         super().__init__(say, 1024)  # the scheduler lets them wait, and workers may come
         self._client = client
         self._places = sum(client.nthreads().values())
@@ -260,7 +263,7 @@ class DaskCluster(Cluster):
                     raise self._reason(task, error) from None
         raise BrokenExecutor(self._broken)
 
-    def _reason(self, task: Any, error: Exception) -> Exception:
+    def _reason(self, task: "distributed.Future", error: Exception) -> Exception:
         if task.status != "error":
             self._broken = self._broken or "the scheduler of Dask is gone, or has let go of the work."
             return BrokenExecutor(self._broken)

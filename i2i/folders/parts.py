@@ -190,7 +190,7 @@ class Parts:
             )
             gone.__cause__ = error
             self._end(gone)
-        self.executor.shutdown(wait=True)  # what is left of it must not write any more
+        self.executor.shutdown(wait=True)  # its workers must not write any more
 
     def _collect(self, future: "Future[Outcome]") -> None:
         part = self._running.pop(future)

@@ -19,13 +19,17 @@ from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from queue import Empty, SimpleQueue
-from typing import Any, NamedTuple, TypeVar
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.files import shared_folder
 from i2i.folders.clusters import ALL_GONE, ANSWER, RETURN, START, TRIES, Address, Cluster, Say, explained, killer
 from i2i.machine import cores
 from i2i.terminal import printable
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
 
 T = TypeVar("T")
 _OBJECTS = 80 << 20
@@ -66,7 +70,7 @@ def _import_ray(own: bool) -> Any:
 
 
 @contextmanager
-def _connected(ray: Any, address: Address) -> Iterator[None]:
+def _connected(ray: ModuleType, address: Address) -> Iterator[None]:
     """Connects, or starts a cluster of our own, which ends with the context."""
     if ray.is_initialized():  # by the program that calls us, which goes on with it
         yield
@@ -102,7 +106,7 @@ class _Node(NamedTuple):
     room: int
 
 
-def _nodes(ray: Any, address: Address, gpu_share: float | None) -> tuple[list[_Node], float]:
+def _nodes(ray: ModuleType, address: Address, gpu_share: float | None) -> tuple[list[_Node], float]:
     """The machines that can work, and the share of a GPU of each worker."""
     alive = [node for node in ray.nodes() if node["Alive"]]
     has_gpus = any(node["Resources"].get("GPU") for node in alive)
@@ -124,7 +128,7 @@ def _room(resources: Mapping[str, float], gpus: float) -> int:
 class RayCluster(Cluster):
     """Actors of Ray, each of which makes one call at a time."""
 
-    def __init__(self, ray: Any, nodes: Sequence[_Node], gpus: float, say: Say) -> None:
+    def __init__(self, ray: ModuleType, nodes: Sequence[_Node], gpus: float, say: Say) -> None:
         super().__init__(say, sum(node.room for node in nodes))
         self._ray, self._nodes = ray, nodes
         self._new = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(_actor_class()).remote
@@ -217,7 +221,7 @@ class RayCluster(Cluster):
         self._hosts[actor] = ""
         actor.call.remote(socket.gethostname).future().add_done_callback(partial(self._started, actor))
 
-    def _started(self, actor: Any, host: "Future[str]") -> None:
+    def _started(self, actor: "ActorHandle", host: "Future[str]") -> None:
         if host.exception() is not None:  # it died as it started
             del self._hosts[actor]
             threading.Timer(_POLL, self._ask_for_worker).start()
@@ -225,7 +229,7 @@ class RayCluster(Cluster):
         self._hosts[actor] = host.result()
         self._free.put(actor)
 
-    def _replace(self, actor: Any) -> None:
+    def _replace(self, actor: "ActorHandle") -> None:
         """Another one for a worker that is gone."""
         if self._closed:
             return

@@ -53,9 +53,9 @@ class Record(SourceAndTarget):
         return cls(job.source_text, job.target_text, status, sys.intern(reason), sys.intern(note))
 
     def of_same(self, job: Job, here: Job) -> "Record":
-        """The record of `job`, from this one of `here`, the same job with other paths.
+        """This record of the job `here`, with the paths of `job` in their place, also within its texts.
 
-        Texts that name these change, and stay free of control characters.
+        The texts stay free of control characters.
         """
         reason, note = self.reason, self.note
         for name in ("target_text", "source_text", "mask_text"):

@@ -179,9 +179,9 @@ def _system(scheme: str, process: int) -> Any:
 
 @contextmanager
 def _access(place: StorePath, kind: type[I2IError], *, of_one: bool = False) -> Iterator[tuple[Any, str]]:
-    """The file system of a store, and the name in it of that place.
+    """Gives the file system of the store, and the name of `place` in it.
 
-    Errors of fsspec and its libraries become ours: of that kind, or `of_one` file `ImageError`.
+    Errors of fsspec and its libraries become errors of `kind`; `of_one`: an `ImageError` about this file.
     """
     try:
         yield _opened(place)

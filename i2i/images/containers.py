@@ -51,7 +51,7 @@ _IPTC = b"8BIM\x04\x04"
 _CENTIMETRES = 2.54
 _FILL_BYTES = 1 << 16
 _MAX_CHUNKS = _MAX_BLOCKS = 10_000
-# of a GIF's data, 255 bytes or fewer each
+# blocks of a GIF's data, 255 bytes or fewer each
 _MAX_PARTS = 1 << 18
 _GIF_BLOCK = re.compile(rb"[,!;]")
 _HEAD_BYTES = 1 << 24

@@ -34,7 +34,7 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 _AVIF_HEADER_BYTES = 1 << 16
-_GREY_WITH_ALPHA = 4  # of the kinds of pixels in a PNG
+_GREY_WITH_ALPHA = 4  # PNG's number for these pixels
 _AVIF_SIZE = rb"ispe\0\0\0\0(.{4})(.{4})"
 
 

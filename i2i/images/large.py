@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from threading import Lock
-from typing import Any, BinaryIO, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -30,6 +30,9 @@ from i2i.images import metadata as meta
 from i2i.images.encoding import DEFAULT_QUALITY, encode, exif_for, profile
 from i2i.images.formats import HEAD_BYTES, NAMES, Format, plain, reasons, sniff
 from i2i.images.picture import Limits, Picture, Pixels, split_alpha, with_depth
+
+if TYPE_CHECKING:
+    import pyvips
 
 FOLDER_VARIABLE = "I2I_SPOOL"
 IN_MEMORY = 1 << 28
@@ -346,7 +349,7 @@ def _image(canvas: Canvas, without_last: bool, icc: bytes | None) -> Any:
     return image
 
 
-def _write_jpeg(image: Any, file: BinaryIO, like: Picture, quality: int | None) -> None:
+def _write_jpeg(image: "pyvips.Image", file: BinaryIO, like: Picture, quality: int | None) -> None:
     """Passes a JPEG on from libvips to a file, with metadata in place of its first two bytes."""
     head, refused = containers.jpeg_head(like, exif_for(like, "JPEG")[0])[0], list[OSError]()
 

@@ -20,7 +20,7 @@ from i2i.images.picture import Picture, Pixels
 EXIF_BYTES = XMP_BYTES = 1 << 22
 ICC_BYTES = 1 << 24
 TEXT_BYTES, _TEXTS_BYTES, _TEXTS = 1 << 16, 1 << 20, 256
-_UNPACKED_BYTES = 1 << 25  # of one file
+_UNPACKED_BYTES = 1 << 25  # for one file
 _SWELLING = 1032  # times, at most, that deflated data grows
 INCH = 0.0254
 """Metres."""
@@ -118,9 +118,9 @@ class ParsedFile:
         exif: t.Directory | None = None,
         only: Container[int] | None = None,
     ) -> Picture:
-        """A picture as it is stored, with all that is known of it, turned upright by `turn`, else by its metadata.
+        """Adds the metadata to a picture as stored, and turns it upright: by `turn`, else by its EXIF orientation.
 
-        EXIF is `exif`, by default that of the file; of its tags `only` some are kept.
+        `exif` replaces the EXIF of the file. `only` lists the tags to keep; None keeps all.
         """
         exif = exif or exif_tags(self.exif)
         orientation = _orientation(exif, self.xmp) if turn is None else turn
@@ -143,9 +143,9 @@ class ParsedFile:
         )
 
     def inflated(self, data: bytes, limit: int) -> bytes | None:
-        """Deflated bytes unpacked, at most one more than the limit.
+        """Unpacks deflated bytes, at most one more than the limit.
 
-        None if they are damaged, and if all that was asked of one file comes to more than 32 MiB, which is named.
+        Returns None for damaged bytes. Returns None too, and notes it, once a file has unpacked to more than 32 MiB.
         """
         if self._room <= 0:
             return None

@@ -1,4 +1,4 @@
-"""PNG files (PNG specification, third edition, 2025): taken apart, and made of rows of pixels. And deflate.
+"""PNG files (PNG specification, third edition, 2025): read part by part, and written from rows; and deflate.
 
 The pixels of a file are unpacked once, and no further than the picture goes. A decoder is given the header, the
 palette, the transparent colour, and the pixels deflated again without compression. So data that swells is never
@@ -212,9 +212,9 @@ def _transparency(header: _Header, content: bytes | None, found: ParsedFile) -> 
 
 
 def _pixels(header: _Header, packed: list[bytes]) -> Iterator[bytes | memoryview]:
-    """The parts of the chunks of the pixels; `packed` is emptied.
+    """Unpacks the chunks of pixels part by part, and empties `packed`.
 
-    Raises `ImageError` if they are fewer than the header says, or filtered by no filter.
+    Raises `ImageError` for fewer rows than the header says, and for an unknown filter.
     """
     passes = list(header.passes())
     wanted = sum(rows * row for rows, row in passes)

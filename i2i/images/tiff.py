@@ -26,7 +26,7 @@ from i2i.images.png import compress
 from i2i.images.tiff_samples import COLOURS, OLD_JPEG, Samples
 
 _MOST_SEGMENT_BYTES = 1 << 28
-# of what is written; a file of more bytes needs addresses of 64 bits
+# the most that is written; a larger file needs addresses of 64 bits
 _CLASSIC_BYTES = 1 << 31
 _TILE = 256
 _STRIP_BYTES = 1 << 18
@@ -45,7 +45,7 @@ class Rows(Samples):
     there is one; `separated` takes them apart. `turn` is the orientation in which they are to be seen.
 
     * `colours` is the kind of colours of unpacked samples: JPEG itself undoes YCbCr, but not in planes.
-    * Of the samples behind the colours `alpha` is the index of alpha, perhaps `premultiplied`, `bands` those of data.
+    * Behind the colours, `alpha` is the index of alpha, perhaps `premultiplied`, `bands` those of data.
 
     Raises `ImageError` for a header that is damaged, above the limits or not read here; so does reading for pixels.
     """

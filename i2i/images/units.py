@@ -171,7 +171,8 @@ def _is(given: float, held: float) -> bool:
     return math.isnan(held) if math.isnan(given) else math.isclose(given, held, rel_tol=1e-6)
 
 
-def _beside(number: Any) -> Any:
-    if number.dtype.kind == "f":
+def _beside(number: "np.floating[Any] | np.integer[Any]") -> Any:
+    """The next number of that type on the way to zero, or away from it."""
+    if isinstance(number, np.floating):
         return np.nextafter(number, number.dtype.type(0) if number else number.dtype.type(1))
     return number - 1 if number > 0 else number + 1

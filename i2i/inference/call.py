@@ -8,7 +8,7 @@ from functools import cache
 from itertools import repeat, zip_longest
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -25,10 +25,22 @@ from i2i.inference.scaling import Size, resized
 
 if TYPE_CHECKING:
     from torch import Tensor
+    from typing_extensions import TypeIs
 
     from i2i.inference.translator import Translator
 
+    Array = np.ndarray[Any, np.dtype[Any]]
+    PictureLike = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | Array | Tensor | "Readable"
+    """All that a translator takes for a picture."""
+
 _NONE_LEFT = object()
+
+
+@runtime_checkable
+class Readable(Protocol):
+    """A file that is open."""
+
+    def read(self, size: int, /) -> bytes: ...
 
 
 class Given(NamedTuple):
@@ -56,18 +68,18 @@ class Call:
     together: int
     blend: Blend
 
-    def __call__(self, image: Any, mask: Any) -> Any:
+    def __call__(self, image: object, mask: object) -> Any:
         """Returns the translation of `image`, or a list of those of several, which have one mask or a list of them."""
         if is_several(image):
             return self._translated(self._pairs(image, mask))
         return self._translated([(image, self._with(mask))])[0]
 
-    def _with(self, mask: Any) -> Blend:
+    def _with(self, mask: object) -> Blend:
         if is_several(mask):
             raise UsageError("mask: several for one picture or tensor; expected one, or one for each picture of a list")
         return replace(self.blend, mask=mask_of(mask))
 
-    def _pairs(self, images: Iterable[Any], mask: Any) -> Iterator[tuple[Any, Blend]]:
+    def _pairs(self, images: Iterable[object], mask: object) -> Iterator[tuple[object, Blend]]:
         if not is_several(mask):
             yield from zip(images, repeat(self._with(mask)), strict=False)
             return
@@ -76,7 +88,7 @@ class Call:
                 raise UsageError("mask: a list of another length than that of the pictures; expected one for each")
             yield image, self._with(one)
 
-    def _translated(self, pairs: Iterable[tuple[Any, Blend]]) -> list[Any]:
+    def _translated(self, pairs: Iterable[tuple[object, Blend]]) -> list[Any]:
         results: dict[int, Any] = {}
         waiting: dict[tuple[int, ...], dict[int, Work]] = {}
         for number, (image, blend) in enumerate(pairs):
@@ -120,7 +132,7 @@ class Call:
             raise one.explained(error) from None
 
 
-def given(value: Any, channels: int, values: ValueRange | None = None) -> Given:
+def given(value: object, channels: int, values: ValueRange | None = None) -> Given:
     """Returns `value` as a picture for a network whose pictures have that many channels, with `values` in units.
 
     Raises `ImageError` for a file that cannot be read, `UsageError` for a value that is no picture.
@@ -136,7 +148,7 @@ def given(value: Any, channels: int, values: ValueRange | None = None) -> Given:
             raise UsageError(f"a PIL image of mode {value.mode} that {error}") from None
     if isinstance(value, np.ndarray):
         return _of_array(value, channels, values)
-    if callable(getattr(value, "read", None)):
+    if isinstance(value, Readable):
         name = str(getattr(value, "name", "") or type(value).__name__)
         data = value.read(DEFAULT_LIMITS.file_bytes + 1)
         if not isinstance(data, bytes):
@@ -149,12 +161,12 @@ def given(value: Any, channels: int, values: ValueRange | None = None) -> Given:
     )
 
 
-def is_tensor(value: Any) -> bool:
+def is_tensor(value: object) -> "TypeIs[Tensor]":
     """Whether `value` is a tensor, without importing torch."""
     return "torch" in sys.modules and isinstance(value, sys.modules["torch"].Tensor)
 
 
-def is_several(value: Any) -> bool:
+def is_several(value: object) -> TypeGuard[Iterable[object]]:
     """Whether `value` is a list, or another iterable, of pictures."""
     one = isinstance(value, str | PathLike | bytes | bytearray | memoryview | np.ndarray | Mapping) or is_tensor(value)
     return not one and not hasattr(value, "read") and hasattr(value, "__iter__")
@@ -193,14 +205,16 @@ def _of_array(array: np.ndarray[Any, Any], channels: int, values: ValueRange | N
     return Given(picture, lambda result: _array(as_stored(result), grey=array.ndim == 2))
 
 
-def mask_of(value: Any) -> Mask | None:
+def mask_of(value: object) -> Mask | None:
     """Returns the mask that `value` gives: (H, W), or `alpha`; None for None.
 
     It is all that a picture may be, a tensor (H, W), or an array (H, W) of bool, or of floating point in [0, 1].
     Colours count by their luminance, on black. Raises `ImageError` and `UsageError` as `given`.
     """
-    if value is None or (isinstance(value, str) and value == ALPHA):
-        return value
+    if value is None:
+        return None
+    if isinstance(value, str) and value == ALPHA:
+        return ALPHA
     if is_tensor(value):
         value = value.detach().cpu().numpy()
     if isinstance(value, np.ndarray) and value.dtype.kind in "bf":

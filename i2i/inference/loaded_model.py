@@ -17,7 +17,7 @@ from i2i.images import Pixels
 from i2i.images.picture import Depth
 from i2i.inference.options import ModelOptions
 from i2i.inference.runtimes import Device, InputSpec, Runtime, content_key
-from i2i.inference.scaling import fitted, padded
+from i2i.inference.scaling import Planes, fitted, padded
 from i2i.machine import available_memory
 from i2i.models.info import OWN, ModelInfo
 
@@ -238,7 +238,7 @@ class LoadedModel:
         device = torch.device(str(self.device))
         if reason := streamable(self.config, self.noisy):
             free = available_memory()
-            if device.type == "cuda":  # what torch keeps there for this process is free too
+            if device.type == "cuda":  # memory that torch keeps there for this process is free too
                 kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
                 free = torch.cuda.mem_get_info(device)[0] + kept
             raise ImageError(too_much(self.config, height, width, reason, free))
@@ -275,12 +275,12 @@ class LoadedModel:
             raise ImageError(not_finite(self.info.network, self.runtime.precision))
         return output
 
-    def _parts(self, batch: Any, run: Callable[[Any, int | None], Any]) -> list[Any]:
+    def _parts(self, batch: Planes, run: Callable[[Planes, int | None], Planes]) -> list[Planes]:
         """`batch`, an array or a tensor (N, C, H, W), by `run`, in as many parts as go together."""
         step = 1 if self.one_by_one else len(batch)
         return [self._padded(batch[i : i + step], run) for i in range(0, len(batch), step)]
 
-    def _padded(self, batch: Any, run: Callable[[Any, int | None], Any]) -> Any:
+    def _padded(self, batch: Planes, run: Callable[[Planes, int | None], Planes]) -> Planes:
         seed = None
         if self.noisy:
             import torch

@@ -95,8 +95,8 @@ class FolderOptions(ModelOptions):
     alpha: Literal["keep", "white", "black"] = "keep"
     """Keep transparency, or put a white or black background behind the picture first."""
     smooth: Annotated[float, Interval(ge=0, le=1)] = 0.0
-    """For films: blend in so much of the frame before, moved along, where the film shows the same. 0: none, 0.5: much
-    less flicker, and less sharpness."""
+    """For films: the share of the result before, moved along, that is blended into a frame where the film shows the
+    same. 0: none, 0.5: much less flicker, and less sharpness."""
     large: bool = False
     """Also take pictures of more than 178,956,970 pixels, in bands of rows. Needs pyvips and free disk space."""
     overwrite: bool = False
@@ -161,7 +161,7 @@ class FolderOptions(ModelOptions):
     def check_style(self, style: object) -> None:
         """Raises `UsageError` unless there is a style or a mix of styles, and not both."""
         if bool(style) == bool(self.mix):
-            raise UsageError("expected either a style, or a mix of styles such as monet:0.6,vangogh:0.4")
+            raise UsageError("expected one of --style and --mix, such as --style monet or --mix monet:0.6,vangogh:0.4")
         if self.mix:
             parse_mix(self.mix)
 

@@ -156,7 +156,7 @@ def load_file(
         except Exception:  # whatever a runtime makes of a conversion that it cannot read: it is made anew below
             pass
     network, info = open_file(path, options)
-    # what the model file was when its hash was taken, it must still be
+    # the model file must not have changed since its hash was taken
     keep = key if chosen != "torch" and content_key(path, chosen, options) == key else None
     pixels = network_pixels(sizes, options, info)
     loaded = load_network(network, info, device, options, chosen, precision, keep, pixels)

@@ -39,11 +39,12 @@ class SampleOptions:
     grid: Path | None = None
     """Write all pictures into this one file, alone or beside the folder."""
     count: Annotated[int, Interval(ge=1, le=MOST)] = 16
-    """The number of pictures; for a walk, the number that it passes."""
+    """The number of pictures; with --walk, the number that the walk connects."""
     seed: Annotated[int, Interval(ge=0, lt=2**62)] = 0
     """The seed of the first picture; each further one has the next seed."""
     walk: Annotated[int, Interval(ge=0, le=10_000)] = 0
-    """Steps from each picture to the next, on the sphere on which their noise lies. A grid has a row for each way."""
+    """Walk in so many steps from each picture to the next, on the sphere on which their noise lies. A grid has a row
+    for each way."""
     truncation: Annotated[float, Interval(ge=0.1, le=100)] | None = None
     """Draw numbers of the noise again while they are further from 0 than this: pictures become more alike, and more
     like the data."""
@@ -125,7 +126,9 @@ def load_sampler(style: str | Path, device: str = "auto", *, download: bool = Fa
         path = styles.find(style, download=download)
     except UsageError:
         if all(styles.exists(path_of(style) / f"{direction}.safetensors") for direction in DIRECTIONS):
-            raise UsageError(f"{style} translates in two directions, and is no GAN: use i2i translate") from None
+            raise UsageError(
+                f"{style}: this run translates in two directions, and makes no pictures from noise: use i2i translate"
+            ) from None
         raise
     network, info = model_file.open_model(path)
     try:

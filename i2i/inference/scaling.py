@@ -8,7 +8,7 @@ strokes look right, and enlarged with the details of the picture itself.
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -20,6 +20,11 @@ from i2i.images.picture import NODATA, Depth
 from i2i.images.units import Units, result_dtype
 from i2i.models.info import ModelInfo
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Planes = TypeVar("Planes", Pixels, "Tensor")
+"""Planes (N, C, H, W), as an array or as a tensor."""
 Indices = np.ndarray[Any, np.dtype[np.int64]]
 
 
@@ -38,13 +43,14 @@ def mirrored(length: int, multiple: int, least: int) -> tuple[Indices, int]:
     return np.minimum(index, period - index) if length > 1 else np.zeros_like(index), before
 
 
-def fitted(batch: Any, multiple: int, least: int, run: Callable[[Any], Any]) -> Any:
+def fitted(batch: Planes, multiple: int, least: int, run: Callable[[Planes], Planes]) -> Planes:
     """`run(batch)`, arrays or tensors (N, C, H, W), with the batch padded for it and the result cropped back."""
     height, width = batch.shape[-2:]
     rows, top = mirrored(height, multiple, least)
     columns, left = mirrored(width, multiple, least)
     if len(rows) != height or len(columns) != width:
-        batch = batch[..., rows[:, None], columns]
+        around: Any = (..., rows[:, None], columns)  # torch takes arrays too, but does not say so
+        batch = batch[around]
     return run(batch)[..., top : top + height, left : left + width]
 
 
@@ -183,7 +189,7 @@ def _rows(planes: Pixels, size: tuple[int, int], rows: slice, how: Image.Resampl
     # the kernels reach two pixels to each side
     first, behind = max(0, math.floor(top) - 2), min(planes.shape[1], math.ceil(bottom) + 2)
     wide = [_image(plane[first:behind]).resize((size[1], behind - first), how) for plane in planes]
-    # what resizing makes of the unit matrix is its weights: one product for all planes is 4 times as fast
+    # the resized unit matrix holds the weights: one product for all planes is 4 times as fast
     unit, box = _image(np.eye(behind - first, dtype=np.float32)), (0, top - first, behind - first, bottom - first)
     weights = unit.resize((behind - first, rows.stop - rows.start), how, box)
     return np.asarray(weights) @ np.stack([np.asarray(band) for band in wide])

@@ -88,14 +88,14 @@ class TorchRuntime:
         engine: Engine = "compiled" if compiled else "eager"
         fast = accelerate(shared_copy(network), "inference", engine=engine, device=device, dtype=self._dtype)
         if self._dtype != torch.float32:
-            fast = copy.deepcopy(fast)  # what `network` holds stays float32
+            fast = copy.deepcopy(fast)  # the weights of `network` stay float32
         self.network = fast.to(device, self._dtype).to(memory_format=self._format)
         if compiled:
             compile_in_place(self.network)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        if self._compiled:  # what torch has compiled stays behind
+        if self._compiled:  # compiled code is not copied
             compile_in_place(self.network)
 
     def run(self, batch: Planes, seed: int | None = None) -> Planes:
@@ -111,7 +111,7 @@ class TorchRuntime:
     def tensor(self, x: Tensor, seed: int | None = None) -> Tensor:
         """As `run`, from a tensor on any device to one on this runtime's."""
         with torch.inference_mode():
-            # of another type only there: on the way to it what is pinned would be copied to what is not
+            # the type changes there: a change before would copy pinned memory to memory that is not pinned
             x = x.to(self.device, non_blocking=True).to(self._dtype, memory_format=self._format)
             with nullcontext() if seed is None else seeded(seed, self.device):
                 try:

@@ -142,7 +142,7 @@ def _of_torchvision() -> Any:
             self.translate.set_random_seed(int(torch.randint(2**63 - 1, ())))
             return self.translate.get_params() if self.translate.should_apply() else {}
 
-        def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        def transform(self, inpt: object, params: dict[str, Any]) -> object:
             if params and isinstance(inpt, Image.Image):
                 if inpt.mode not in _MODES:
                     modes = ", ".join(_MODES)

@@ -5,7 +5,7 @@ Pictures travel as NumPy arrays, so that a runtime that does without torch start
 
 import copy
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from os import PathLike
 from pathlib import Path
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor, nn
 
+    from i2i.inference.call import PictureLike
     from i2i.networks import GeneratorConfig
 
 
@@ -216,12 +217,12 @@ class Translator:
 
     def __call__(
         self,
-        image: Any,
+        image: "PictureLike | Iterable[PictureLike]",
         *,
         size: Size | None = None,
         batch_size: BatchSize = "auto",
         strength: float = 1.0,
-        mask: Any = None,
+        mask: "PictureLike | Iterable[PictureLike] | None" = None,
         keep: Keep | None = None,
     ) -> Any:
         """Translates pictures of any height and width, and returns the same type.

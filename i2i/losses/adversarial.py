@@ -32,7 +32,7 @@ def scales(logits: Logits) -> tuple[Tensor, ...]:
 
 def _input_gradient(discriminator: nn.Module, x: Tensor) -> Tensor:
     """d D(x) / d x for each sample: (N, C, H, W) → (N, C·H·W), itself differentiable."""
-    # what torch compiles cannot be differentiated twice
+    # a compiled function cannot be differentiated twice
     with torch.autocast(x.device.type, enabled=False), torch.compiler.set_stance("force_eager"):
         x = precise(x.detach()).requires_grad_(True)
         values = [logits.flatten(1).mean(dim=1).sum() for logits in scales(discriminator(x))]

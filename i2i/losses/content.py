@@ -22,7 +22,7 @@ _LEAST = 1e-6
 _FINEST, _DEEPEST = STRIDES.index(8), STRIDES.index(16) + 1
 CONTENT_SIZE = 32  # pixels, which a picture has at least
 _NOTHING = 1e-6  # a squared length of features that is as good as none
-_LEAST_CONTRAST = 0.1  # of pictures in [-1, 1], so that the noise of a flat one does not count
+_LEAST_CONTRAST = 0.1  # in pictures in [-1, 1], so that the noise of a flat one does not count
 _HOW = (
     "torchvision's ImageNet weights of VGG-19 as safetensors: python -c \"import torch, safetensors.torch as s; "
     "s.save_file(torch.load('vgg19-dcbb9e9d.pth', weights_only=True), 'vgg19.safetensors')\""
@@ -147,7 +147,11 @@ _PERIOD = 4  # pixels: after two doublings
 _BESIDE = 3  # bins, beyond what Hann's window smears
 _FINE = 1 / 6.4  # cycles a pixel from where on a frequency counts as texture
 _LEAST_POWER = 1e-3  # a power of texture below what anybody sees, of pictures in [-1, 1]
-_SHIFT, _ANGLE, _ZOOM = 2.0, torch.pi / 180, 0.03  # of `stability_loss`: pixels, radians, a share; each way
+_SHIFT, _ANGLE, _ZOOM = (
+    2.0,
+    torch.pi / 180,
+    0.03,
+)  # `stability_loss` moves by so many pixels, radians, a share; each way
 _NOISE = 0.02  # standard deviation, of pictures in [-1, 1]
 
 

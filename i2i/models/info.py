@@ -33,7 +33,7 @@ Statistics = Literal["batch", "running"]  # those of networks.blocks, which need
 Encoding = Literal["pixels", "lab"]
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "model.safetensors"
-MAX_SIDE = 65_535  # of a picture, in pixels: what JPEG can say
+MAX_SIDE = 65_535  # the longest side of a picture that JPEG can say, in pixels
 NOT_PAINTED = "a model of labels or of colours paints nothing"
 
 

@@ -39,7 +39,7 @@ _OPCODES = re.compile(
 _MAX_ENTRIES = 10 * MAX_TENSORS
 _KEYS = (str, int, float, bool, type(None))
 _MAX_NUMBER = 1 << 63
-_MAX_TABLE_BYTES = 192 * _MAX_MEMBERS  # of a table of contents: an entry has 46 bytes, its name and a few more
+_MAX_TABLE_BYTES = 192 * _MAX_MEMBERS  # an entry of the table of contents has 46 bytes, its name and a few more
 
 
 def check_pickles(path: Path) -> None:
@@ -190,7 +190,7 @@ class _Standin:
         return _Standin(self.reading, "")
 
     def __setstate__(self, state: object) -> None:
-        """A tensor could be given another shape so, and any amount of memory."""
+        """Refuses: a state could give a tensor another shape, and with it any amount of memory."""
         raise self.reading.refusal("BUILD")
 
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal
 
 from i2i.download import Progress, download
@@ -298,7 +299,7 @@ def push_to_hub(folder: Path | str, repository: str, *, private: bool = False) -
     return str(result.commit_url)
 
 
-def _network_errors(library: Any) -> tuple[type[Exception], ...]:
+def _network_errors(library: ModuleType) -> tuple[type[Exception], ...]:
     """Returns the errors that the library raises without network: the system's, or its https library's."""
     return OSError, getattr(library.errors, "HTTPError", OSError)
 

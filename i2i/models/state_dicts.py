@@ -287,7 +287,7 @@ def _upsampling(shapes: Shapes, stage: str, separable: bool) -> Upsampling:
         return "smooth"
     if f"{stage}.upsample.filt" in shapes:
         return "antialiased"
-    if separable:  # of one channel each, their kernels have one shape
+    if separable:  # their kernels have one channel each, and one shape
         raise ModelError(
             "its keys do not tell strided from resize upsampling; "
             f"{_GIVE}('mobile_resnet_9blocks', upsampling='resize')"

@@ -36,8 +36,8 @@ from i2i.networks.patchgan import PatchGANConfig
 
 EFFICIENTNET = "efficientnet"
 STRIDES = (4, 8, 16, 32)
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet in [0, 1]
-_BLOCKS = 5  # of a VGG, with a pooling between two
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, in [0, 1]
+_BLOCKS = 5  # in a VGG, with a pooling between two
 _WEIGHT = re.compile(r"(\d{1,2})\.weight")
 _MAX_CONVOLUTIONS, _MAX_WIDTH, _MAX_BYTES = 32, 1024, 1 << 30
 _EXPECTED = (
@@ -110,7 +110,7 @@ def _efficientnet(path: Path, head: bool) -> FeatureNetwork:
     from efficientnet_lite_pytorch import EfficientNet
 
     network = EfficientNet.from_name("efficientnet-lite0")
-    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # of an installed package
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))  # from an installed package
     stages: list[list[Any]] = [[network._conv_stem, network._bn0, nn.ReLU6()]]
     for block in network._blocks:
         if block._depthwise_conv.stride[0] == 2 and len(stages[0]) > 4:  # the first only reaches stride 4
@@ -196,7 +196,7 @@ def _layout(weights: Mapping[str, Tensor]) -> list[str | int]:
     return layout
 
 
-_HALVINGS = (2, 2, 1, 0)  # of the discriminator at stride 4, 8, 16, 32: logits at stride 16 and 32
+_HALVINGS = (2, 2, 1, 0)  # halvings of the discriminator at stride 4, 8, 16, 32: logits at stride 16 and 32
 
 
 @dataclass(frozen=True, kw_only=True)

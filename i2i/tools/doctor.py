@@ -99,7 +99,7 @@ def limits() -> list[Finding]:
         left = shutil.disk_usage(shared).free
         advice = "data workers need it: docker run --shm-size 1g, or --workers 0"
         found.append(_room("shared memory", f"{_gb(left)} free", left, SHARED, advice))
-    with suppress(ImportError):  # of Unix alone
+    with suppress(ImportError):  # only Unix has it
         import resource
 
         files, most = resource.getrlimit(resource.RLIMIT_NOFILE)

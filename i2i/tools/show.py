@@ -34,7 +34,7 @@ SECONDS = 0.5
 _NAMED: dict[str, Protocol] = {"iTerm.app": "iterm", "WezTerm": "iterm", "mintty": "iterm", "ghostty": "kitty"}
 _QUERY, _ANSWER = b"\x1b[c", re.compile(rb"\x1b\[\?([\d;]*)c")
 _CELL = 10, 20
-_SHARE = 0.7  # of the terminal's height
+_SHARE = 0.7  # a share of the terminal's height
 _CHUNK = 4096
 _COLOURS = 255
 
@@ -90,7 +90,7 @@ def has_sixel(name: str = "/dev/tty", seconds: float = SECONDS) -> bool:
             tty.setcbreak(terminal)
             return b"4" in _attributes(terminal, seconds).split(b";")
         finally:
-            termios.tcsetattr(terminal, termios.TCSAFLUSH, before)  # what comes too late is dropped
+            termios.tcsetattr(terminal, termios.TCSAFLUSH, before)  # late answers are dropped
     except (OSError, termios.error):
         return False
     finally:

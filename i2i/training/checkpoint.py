@@ -155,7 +155,7 @@ class Checkpointer:
         rank, processes, one_size = self.group.rank, self.group.world_size, of_one_size(self.options.preprocess)
         for name, pool in self.algorithm.pools().items():
             saved = [pools[name] for pools in state["pools"]]
-            # of more or fewer processes, each one gets its share of all images
+            # among more or fewer processes, each gets its share of all images
             mine = saved[rank] if len(saved) == processes else [image for of in saved for image in of][rank::processes]
             pool.load_state(mine, self.group.device, one_size)
         for name, value in self.algorithm.adapted().items():

@@ -111,7 +111,7 @@ def estimate(algorithm: type[AnyAlgorithm], options: RunOptions, steps: int = 5,
         env=environment,
         check=False,
     )
-    if done.returncode == -9:  # what the kernel does when no memory is left
+    if done.returncode == -9:  # the kernel kills when no memory is left
         raise OutOfMemory("the measurement was killed, which happens when memory runs out")
     lines = done.stdout.splitlines()
     if done.returncode or not lines:

@@ -297,7 +297,7 @@ class HealthMonitor:
         if self.options.precision == "fp16" and not broken:
             return  # the loss scale was too large: as it should be, now and then
         samples = range(line["images"] - self.options.batch_size * self.train_step.group.world_size, line["images"])
-        name = getattr(self.data, "names", "sample {}".format)  # of the file or files; drawn, not read
+        name = getattr(self.data, "names", "sample {}".format)  # names of files; drawn samples have numbers
         names = [str(name(t)) for t in samples]
         self.kept.bad_since = self.kept.bad_since or (step, names)
         first = NOT_FINITE not in self.kept.episodes

@@ -171,9 +171,9 @@ def check_metrics(algorithm: type[AnyAlgorithm], options: RunOptions, channels: 
         elif metric == CONTENT and not algorithm.single_domain and (bands := set(channels) - {1, 3}):
             reason = f"compares pictures of 1 or 3 channels, and these have {max(bands)}"
         elif metric in LABEL_METRICS and not any(targets):
-            reason = "is of labels, and these are pictures"
+            reason = "measures labels, and this run makes pictures; use l1, psnr, ssim or swd"
         elif metric in ("psnr", "ssim") and all(targets):
-            reason = "is of pictures, and these are labels; use mean_iou"
+            reason = "measures pictures, and this run makes labels; use mean_iou"
         else:
             continue
         raise UsageError(f"{name} = {getattr(options, name)!r}: {metric} {reason}")

@@ -50,7 +50,7 @@ class LogFile:
         """Write the lines that wait; if that fails they go on waiting, none of them is torn."""
         data = b"".join(self._waiting)
         try:
-            if self._file.write(data) != len(data):  # what fits is written without an error
+            if self._file.write(data) != len(data):  # a full disk takes a part without an error
                 raise OSError(None, "the disk is full")
         except OSError as error:
             os.ftruncate(self._file.fileno(), self._size)

@@ -19,7 +19,7 @@ from i2i.training.schedule import Metric
 Policy = Literal["linear", "step", "cosine", "plateau", "constant"]
 
 
-# what a model file takes: one line
+# a model file takes one line
 Label = Annotated[str, StringConstraints(max_length=1000, pattern=r"^\P{Cc}*$")]
 
 
@@ -89,18 +89,18 @@ class TrainingOptions:
     validate_every: Annotated[int, Ge(0)] = 5
     """Epochs between two validations on the val (else test) split; 0 is off."""
     validate_images: Annotated[int, Ge(1)] = 100
-    """Images that a validation uses, from the first of the split."""
+    """Pictures that a validation uses: the first of the split."""
     best_metric: Metric = "l1"
     """The metric that chooses the best model files (a2b-best.safetensors). l1, psnr and ssim compare outputs with their
     targets in paired data, in unpaired data pictures with their translations there and back (CUT: pictures of the
     target domain with their translations). swd is the sliced Wasserstein distance of outputs to held-out pictures of
     their domain, as sets. Labels also have mean_iou and pixel_accuracy."""
     best_floor: str = ""
-    """Only validations that reach this can be the best, e.g. "luminance_ssim=0.5" beside --best-metric swd: the metric
-    is at least that (at most, for l1 and swd); of several, separated by commas, all. luminance_ssim is the structure
-    that translations keep of their inputs."""
+    """Only validations that reach this can be the best, e.g. "luminance_ssim=0.5" beside --best-metric swd. The metric
+    must be at least the number; l1 and swd at most. Separate several by commas: all must hold. luminance_ssim says how
+    much structure translations keep of their inputs."""
     stop_when: str = ""
-    """Stop when a validation has reached this, e.g. "ssim>=0.62"; of several, separated by commas, all."""
+    """Stop when a validation has reached this, e.g. "ssim>=0.62". Separate several by commas: all must hold."""
     stop_patience: Annotated[int, Ge(0)] = 0
     """Stop after this many validations in a row that are no better by best_metric than the best, or below best_floor; 0
     never does."""

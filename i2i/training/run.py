@@ -127,7 +127,7 @@ def _own_data(
 
 
 def _for_samples(options: RunOptions, named: Collection[str], first: object) -> RunOptions:
-    """The options, and for float tensors, which are taken as they are, the sizes of the first one.
+    """The options; for float tensors, which are used unchanged, with the sizes of the first tensor.
 
     Raises `UsageError` for an option among `named` that would change the tensors.
     """

@@ -140,7 +140,7 @@ def next_commands(folder: RunFolder, from_noise: bool, own_generator: bool) -> l
     command = f"i2i sample {style}" if from_noise else f"i2i translate {style} photos/"
     use = f"to {command.split()[1]}: {command} -o out/"
     if own_generator:
-        use = "to translate: run.translator()(picture), of the run that i2i.train returns"
+        use = "to translate: run = i2i.train(...), then run.translator()(picture)"
     return [*(f"samples: {path}" for path in samples[-1:]), use]
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from i2i.training.options import RunOptions, TrainingOptions
 
 Metric = Literal["l1", "psnr", "ssim", "swd", "pixel_accuracy", "mean_iou"]
-# what translations keep of their inputs: a floor or a goal, and never the best metric, as most is kept by doing nothing
+# how much translations keep of their inputs: a floor or a goal, never the best metric, since doing nothing keeps most
 CONTENT = "luminance_ssim"
 METRICS: tuple[str, ...] = (*get_args(Metric), CONTENT)
 LOWER_IS_BETTER = ("l1", "swd")
@@ -36,7 +36,7 @@ def check(options: "RunOptions", *, needs_data: bool = True) -> None:
     if not isinstance(options.data, StorePath) and options.data not in (None, TOY) and not exists(options.data):
         from i2i.data.folders import near_to
 
-        raise InputError(f"{options.data}: no such folder.{near_to(options.data)}")
+        raise InputError(f"data = {options.data}: no such folder.{near_to(options.data)}")
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     if options.batch_size != "auto":

@@ -150,7 +150,7 @@ class StateStore:
         say(f"{path} was not written by this run; it is now {free.name}")
 
     def _delete(self, step: int) -> None:
-        with contextlib.suppress(OSError):  # what cannot be deleted is kept
+        with contextlib.suppress(OSError):  # a state that cannot be deleted is kept
             self.path(step).unlink(missing_ok=True)
             self.manifest(step).unlink(missing_ok=True)
 

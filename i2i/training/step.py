@@ -37,7 +37,7 @@ class ProcessGroup:
         end_with_torchrun()
         self.rank, self.world_size = here.rank, here.world_size
         self.device = choose_device(device, here.local_rank, self.world_size)
-        if self.device.type == "cuda":  # what names no device, such as NCCL, takes this one
+        if self.device.type == "cuda":  # NCCL, which names no device, takes this one
             torch.cuda.set_device(self.device)
         if self.world_size > 1 and not dist.is_initialized():
             meet("nccl" if self.device.type == "cuda" else "gloo", TIMEOUT)

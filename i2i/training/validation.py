@@ -27,11 +27,11 @@ from i2i.training.step import ProcessGroup
 PAIR_METRICS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {"l1": l1, "psnr": psnr, "ssim": ssim}
 LABEL_METRICS = ("pixel_accuracy", "mean_iou")
 SWD = "swd"
-SWD_SIZE = 256  # of pictures that are not squares of one size, as in an evaluation
+SWD_SIZE = 256  # the size for pictures that are not squares of one size, as in an evaluation
 SWD_SEEDS = (VALIDATION_SEED,)
 """One, where an evaluation has three: always the same draw, so that validations can be compared."""
 LEAST_SIDE = {"ssim": WINDOW, SWD: PATCH}
-PLATEAU_METRIC = "l1"  # what the learning rate follows, where it is measured
+PLATEAU_METRIC = "l1"  # the learning rate follows it, where it is measured
 METRIC_OF_SETS = "swd_to_held_out"
 
 Sets = dict[str, tuple[Pixels | None, Pixels]]

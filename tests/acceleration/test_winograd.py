@@ -85,7 +85,7 @@ def test_what_cannot_be_padded() -> None:
 
 
 def test_what_is_kept_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of each place; the results are the same with nothing kept."""
+    """Each place keeps at most so much; the results are the same with nothing kept."""
     x, weight = drawn(1, 4, 42, 42), drawn(4, 4, 3, 3, seed=1)
     expected = winograd.correlate(x, winograd.transformed(weight), 3)
     monkeypatch.setattr(winograd, "MOST_KEPT", 100)

@@ -1,4 +1,4 @@
-"""What every algorithm keeps: a new one is covered by its line in `ALGORITHMS`."""
+"""The rules that every algorithm keeps: a new one is covered by its line in `ALGORITHMS`."""
 
 import copy
 from functools import partial

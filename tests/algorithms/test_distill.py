@@ -35,7 +35,7 @@ SMALL: dict[str, Any] = {"generator": "mobile_resnet_1blocks", "ngf": 8}
 
 
 def options(**given: Any) -> Any:
-    """Of a run on the toys."""
+    """The options of a run on the toys."""
     return options_class(Distill)(**{**TOY, "discriminator": "patchgan_70", **SMALL, **given})
 
 

@@ -93,7 +93,7 @@ def losses_of(row: Row, losses: dict[str, Tensor]) -> dict[str, float]:
 
 
 class Misread(torch.autograd.Function):
-    """The identity. Of a single picture, a gradient with channels last is taken for one with channels first."""
+    """The identity, which misreads a gradient of a single picture: channels last for channels first."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:

@@ -61,10 +61,10 @@ def test_segmentation_labels_scenes_it_never_saw_and_stops_by_how_well(tmp_path:
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("segmentation", {"classes_a": "toy", "direction": "b2a", "stop_when": "ssim>=0.5"}, "ssim is of pictures"),
+        ("segmentation", {"classes_a": "toy", "direction": "b2a", "stop_when": "ssim>=0.5"}, "ssim measures pictures"),
         ("segmentation", {"classes_a": "toy", "direction": "b2a", "best_metric": "psnr"}, "use mean_iou"),
-        ("cyclegan", {"best_metric": "mean_iou"}, "mean_iou is of labels, and these are pictures"),
-        ("pix2pix", {"classes_a": "toy", "stop_when": "pixel_accuracy>=1"}, "pixel_accuracy is of labels"),
+        ("cyclegan", {"best_metric": "mean_iou"}, "mean_iou measures labels, and this run makes pictures"),
+        ("pix2pix", {"classes_a": "toy", "stop_when": "pixel_accuracy>=1"}, "pixel_accuracy measures labels"),
     ],
 )
 def test_metrics_of_what_is_not_made(name: str, options: dict[str, Any], said: str, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ def registered(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _case(test: Callable[..., Any]) -> dict[str, Any]:
-    """What a test of the contract is called with, beside the algorithm and fixtures: the first of each of its marks."""
+    """The arguments of a test of the contract, beside the algorithm and fixtures: the first of each of its marks."""
     found: dict[str, Any] = {}
     for mark in getattr(test, "pytestmark", []):
         if mark.name == "parametrize":

@@ -25,7 +25,7 @@ FLAGS = {option.flag for name in ALGORITHMS for option in options_of("train", na
         ("--netD n_layers --n_layers_D 5", ["--discriminator patchgan_286"]),
         ("--gpu_ids 0,1 --continue_train", ["torchrun", "the same command again"]),
         ("--num_threads 4 --checkpoints_dir c", ["--workers 4", "--run FOLDER"]),
-        ("--lambda_A 10 --niter 5 --fineSize 128", ["--lambda-cycle-A 10", "--n-epochs 5", "--crop-size 128"]),
+        ("--lambda_A 10 --niter 5 --fineSize 128", ["no --lambda-cycle-A", "--n-epochs 5", "--crop-size 128"]),
     ],
 )
 def test_an_answer_names_ours(words: str, answers: list[str]) -> None:
@@ -71,6 +71,34 @@ def test_a_name_with_blanks_stays_one_word_of_the_command() -> None:
 def test_their_program_for_testing_is_answered_with_the_command_here() -> None:
     with pytest.raises(UsageError, match=r"unknown command 'test'\. Their test\.py is: i2i translate"):
         _parsed(["test", "--dataroot", "maps"], "")
+
+
+REFERENCE = (
+    "dataroot name gpu_ids checkpoints_dir model input_nc output_nc ngf ndf netD netG n_layers_D norm init_type "
+    "init_gain no_dropout dataset_mode direction serial_batches num_threads batch_size load_size crop_size "
+    "max_dataset_size preprocess no_flip display_winsize epoch load_iter verbose suffix use_wandb wandb_project_name"
+)
+"""The options of all programs of the reference."""
+OF_TRAINING = (
+    "display_freq display_ncols display_id display_server display_env display_port update_html_freq print_freq no_html "
+    "save_latest_freq save_epoch_freq save_by_iter continue_train epoch_count phase n_epochs n_epochs_decay beta1 lr "
+    "gan_mode pool_size lr_policy lr_decay_iters lambda_A lambda_B lambda_identity lambda_L1"
+)
+OF_TESTING = "results_dir aspect_ratio phase eval num_test model_suffix"
+
+
+@pytest.mark.parametrize("command", [*ALGORITHMS, "translate"])
+def test_every_option_is_ours_or_answered_by_one_that_the_command_has(command: str) -> None:
+    known = {"--verbose"}
+    for option in options_of("train", command) if command in ALGORITHMS else options_of(command):
+        known |= {option.flag, *([option.flag.replace("--", "--no-", 1)] if option.is_switch else [])}
+    for name in f"{REFERENCE} {OF_TRAINING if command in ALGORITHMS else OF_TESTING}".split():
+        if f"--{name}".replace("_", "-") in known:
+            continue
+        answer = translated([f"--{name}", "x"], known)
+        assert len(answer) >= 2, name
+        begins = answer[1].split()[2]
+        assert not begins.startswith("--") or begins in known, answer[1]
 
 
 def test_a_translation_is_answered_otherwise() -> None:

@@ -18,7 +18,7 @@ class Base:
     size: Annotated[int, Interval(ge=1, le=9)] | Literal["auto"] = 3
     """How large."""
     flip: bool = True
-    """Of the base."""
+    """Mirror it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +28,7 @@ class Sample(Base):
     or folders."""
     rate: Annotated[float, Ge(0)] | None = None
     flip: bool = True
-    """Of its own."""
+    """An own one."""
     mode: Literal["a", "b"] | None = None
 
 
@@ -40,7 +40,7 @@ def test_a_field_is_described() -> None:
     assert (inputs.kind, inputs.many, inputs.positional, inputs.text) == ("path", True, True, "Pictures, or folders.")
     assert (rate.kind, rate.optional, rate.limits) == ("float", True, {"ge": 0})
     assert (mode.kind, mode.choices, mode.is_switch) == ("choice", ("a", "b"), False)
-    assert found["flip"].text == "Of its own." and found["flip"].is_switch
+    assert found["flip"].text == "An own one." and found["flip"].is_switch
 
 
 def test_the_type_comes_back() -> None:

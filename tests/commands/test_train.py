@@ -1,4 +1,4 @@
-"""What a training will cost: measured in a process of its own, computed for the whole, and made to fit a limit."""
+"""The costs of a training: measured in a process of its own, computed for the whole, and made to fit a limit."""
 
 import contextlib
 import dataclasses

@@ -82,7 +82,7 @@ def test_folders_of_the_output_that_are_one_by_a_link(tmp_path: Path) -> None:
 @pytest.mark.promise("R25", "R41")
 @pytest.mark.parametrize("shard", ["1/2", "2/2"])
 def test_an_input_of_another_part_of_the_work_is_not_overwritten(tmp_path: Path, shard: str) -> None:
-    """What one part would write is what the other reads; by itself, neither sees more than an old output."""
+    """One part would write the file that the other reads; by itself, neither sees more than an old output."""
     picture(tmp_path / "in/deep/a.png")
     theirs = picture(tmp_path / "out/deep/a.png")
     before = tree(tmp_path)

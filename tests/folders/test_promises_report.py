@@ -1,4 +1,4 @@
-"""What the script says is what there is: report, files and exit code agree; and it begins to speak at once."""
+"""The script tells the truth: report, files and exit code agree; and it begins to speak at once."""
 
 import json
 import os
@@ -290,7 +290,7 @@ def test_each_end_has_its_exit_code(tmp_path: Path) -> None:
 
 
 def _seconds(*command: str) -> float:
-    """Of processor time, which a busy machine does not stretch as it does the clock's."""
+    """A limit of processor time, which a busy machine does not stretch as it does the clock's."""
     begun = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)

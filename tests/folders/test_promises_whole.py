@@ -19,7 +19,7 @@ NAMES = tuple(f"{'sub/' * (i % 3)}{i}.{['png', 'jpg', 'webp', 'tif'][i % 4]}" fo
 
 
 def _check_and_complete(source: Path, out: Path, whole: Tree) -> None:
-    """What is there under its name is whole; the rest is done by `skip_existing`, and only that."""
+    """A file under its final name is whole; the rest is done by `skip_existing`, and only that."""
     there = {name: data for name, data in tree(out).items() if not Path(name).name.startswith(".i2i-")}
     assert there.items() <= whole.items()
     before = {name: (out / name).stat().st_ino for name in there}
@@ -31,7 +31,7 @@ def _check_and_complete(source: Path, out: Path, whole: Tree) -> None:
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Tree:
-    """What an uninterrupted run writes."""
+    """The files that an uninterrupted run writes."""
     translate_folder(folder(tmp_path / "in", NAMES), tmp_path / "whole", translator())
     return tree(tmp_path / "whole")
 

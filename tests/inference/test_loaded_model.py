@@ -1,4 +1,4 @@
-"""What a picture takes in a network is known before it is tried."""
+"""The memory that a picture takes in a network is known before it is tried."""
 
 from pathlib import Path
 

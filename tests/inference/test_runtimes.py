@@ -79,7 +79,7 @@ def _network(config: Any) -> nn.Module:
 
 
 def _plainly(config: Any, statistics: Any, x: torch.Tensor) -> torch.Tensor:
-    """What torch's own layers give in float64."""
+    """The result of torch's own layers in float64."""
     network = for_translation(_network(config).double(), statistics)
     with torch.no_grad():
         result: torch.Tensor = network(x.double())
@@ -142,7 +142,7 @@ def test_onnx_gives_what_torch_gives(name: str) -> None:
     ],
 )
 def test_compiled_networks_give_what_the_others_give(name: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of whatever size; all of torch.compile but the code generator, which takes minutes, and with it."""
+    """Pictures of any size; all of torch.compile but the code generator, which takes minutes, and with it."""
     monkeypatch.setattr(exchange, "BACKEND", backend)
     config, described = NETWORKS[name]
     info = describe(_network(config), direction="a2b", **described)

@@ -166,7 +166,10 @@ def test_a_run_of_two_directions_needs_no_direction_to_be_refused(tmp_path: Path
         shutil.copy(BUNDLED / "monet-lite.safetensors", tmp_path / f"{direction}.safetensors")
     assert script("--style", tmp_path, "-o", tmp_path / "out") == 2
     said = " ".join(capfd.readouterr().err.split())
-    assert said.endswith("translates in two directions, and is no GAN: use i2i translate") and "--direction" not in said
+    assert (
+        said.endswith("translates in two directions, and makes no pictures from noise: use i2i translate")
+        and "--direction" not in said
+    )
 
 
 def test_nothing_is_overwritten_by_surprise(model: Path, tmp_path: Path, capfd: Any) -> None:

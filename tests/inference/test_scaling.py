@@ -133,8 +133,9 @@ def test_single_colour_stays_uniform(value: int) -> None:
 
 @pytest.mark.parametrize(("network", "truth"), [(same, lambda x: x), (swapped, lambda x: x[..., [2, 0, 1]])])
 def test_a_linear_network_keeps_the_picture_sharp(network: Any, truth: Any) -> None:
-    """Where a painting is a linear map of its picture, that map of the large picture is the truth. Of a variance v all
-    but ε / (v + ε) comes back, and edges have much: here a mean error of 4 levels, 10 by bicubic enlargement alone."""
+    """Where a painting is a linear map of its picture, that map of the large picture is the truth. A variance v
+    comes back but for ε / (v + ε) of it, and edges have much: here a mean error of 4 levels, 10 by bicubic
+    enlargement alone."""
     pixels = shapes()
     wanted = truth(pixels).astype(float)
     if network is swapped:
@@ -382,7 +383,7 @@ def test_a_large_picture_by_bands_is_painted_alike(
 
 
 def test_memory_of_a_phones_picture_is_bounded() -> None:
-    """What 12 megapixels take beside themselves and their result: some bands of rows."""
+    """The memory that 12 megapixels take beside themselves and their result: some bands of rows."""
     source = np.zeros((3, 3000, 4000), np.float32)
     small = np.zeros((3, 128, 171), np.float32)
     tracemalloc.start()

@@ -263,7 +263,7 @@ def planes(pixels: Any) -> torch.Tensor:
 
 
 def sample(pixels: Any) -> dict[str, Any]:
-    """Of torchvision, with all that a detection or a segmentation has."""
+    """A sample of torchvision, with all that a detection or a segmentation has."""
     height, width = SIZE
     boxes = tv_tensors.BoundingBoxes([[1, 2, 9, 11]], format="XYXY", canvas_size=SIZE)  # type: ignore[call-overload]
     mask = tv_tensors.Mask(torch.arange(height * width, dtype=torch.uint8).reshape(SIZE))

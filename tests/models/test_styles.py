@@ -1,4 +1,4 @@
-"""What --style names: paths and names, in which order, and the list of them; nothing here may use the network."""
+"""The values of --style: paths and names, in which order, and the list of them; nothing here may use the network."""
 
 import json
 import os
@@ -291,7 +291,7 @@ def test_listing_imports_neither_torch_nor_what_speaks_https() -> None:
 
 
 def without_permission() -> list[str]:
-    """What a command begins with to be held to the permissions of files, also for root."""
+    """The words before a command that is to be held to the permissions of files, also for root."""
     if os.geteuid() != 0:
         return []
     rights = "-dac_override,-dac_read_search"
@@ -315,7 +315,7 @@ for name in ("style_monet", "mine", "sat2map"):
 
 @pytest.mark.parametrize("closed", ["home", "home/styles", "home/catalogue/cyclegan"])
 def test_a_home_without_permission(tmp_path: Path, closed: str) -> None:
-    """What may not be read is not there, unless it is just that which is asked for."""
+    """A file that may not be read counts as absent, unless its own name is asked for."""
     begin = without_permission()
     for name in ("styles", "catalogue/cyclegan"):
         (tmp_path / "home" / name).mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
 """DualGAN: Yi, Zhang, Tan, Gong, "DualGAN: Unsupervised Dual Learning for Image-to-Image Translation", ICCV 2017
-(arXiv:1704.02510). What somebody writes who adds it: this file, and a line in `ALGORITHMS`.
+(arXiv:1704.02510). Who adds an algorithm writes such a file, and a line in `ALGORITHMS`.
 
 | here | paper |
 |---|---|

@@ -1,4 +1,4 @@
-"""What reading a file costs, measured in a forked child, so that a crash or a leak there is seen and no more."""
+"""The cost of reading a file, measured in a forked child, so that a crash or a leak there is seen and no more."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def cost(look, path, limit=60):
-    """What `look(path)` returned as text, seconds of the processor, and megabytes at the worst moment.
+    """The value that `look(path)` returned as text, seconds of the processor, and megabytes at the worst moment.
 
     A child that was ended by a signal, or by this function after `limit` seconds, gives "signal N".
     """

@@ -355,7 +355,7 @@ class Timeout:
 
 @dataclass(frozen=True)
 class TellArithmetic:
-    """What torch was told of its algorithms, as the first step begins."""
+    """The settings of torch for its algorithms, as the first step begins."""
 
     file: Path
 
@@ -389,7 +389,7 @@ class SlowSave:
 
 @dataclass(frozen=True)
 class Distances:
-    """What the validations measure, one after the other: these L1 distances, and nothing else that differs."""
+    """The numbers that the validations measure, one after the other: these L1 distances, and all else alike."""
 
     values: tuple[float, ...]
 

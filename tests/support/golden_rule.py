@@ -53,7 +53,7 @@ def blur(shape: Sequence[int]) -> Tensor:
 
 
 def summary(y: Tensor) -> dict[str, Any]:
-    """What `networks.json` records of an output (N, C, H, W)."""
+    """The numbers that `networks.json` records of an output (N, C, H, W)."""
     h, w = y.shape[-2:]
     return {
         "shape": list(y.shape),

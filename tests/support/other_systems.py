@@ -46,7 +46,7 @@ LINUX = {
         epoll
     """,
 }
-"""What Python's documentation says is missing on macOS, or on some of its versions."""
+"""The names that are missing by Python's documentation on macOS, or on some of its versions."""
 UNIX = {
     "os": """
         EX_OK EX_USAGE O_ASYNC O_CLOEXEC O_DIRECTORY O_DSYNC O_NOCTTY O_NOFOLLOW O_NONBLOCK O_SYNC WIFSIGNALED
@@ -187,7 +187,7 @@ def _in_use(path: Any, dir_fd: int | None = None) -> bool:
 
 
 def _files_of_windows() -> dict[str, Any]:
-    """What i2i finds in `os`; what `pathlib` calls there is exchanged for all."""
+    """The `os` that i2i sees; the functions that `pathlib` calls are exchanged for all."""
     text: set[int] = set()
     really = {name: getattr(os, name) for name in ("open", "write", "fsync", "replace", "rename", "unlink", "remove")}
 

@@ -40,7 +40,7 @@ class Kind:
 
 
 def directory(order, tags, place, big=False):
-    """Of (tag, format, values) at `place`; values that do not fit follow it."""
+    """A directory of (tag, format, values) at `place`; values that do not fit follow it."""
     count, entry, inline = ("Q", "HHQ", 8) if big else ("H", "HHI", 4)
     fields, behind = b"", b""
     start = place + struct.calcsize("=" + count) + len(tags) * (struct.calcsize("=" + entry) + inline) + inline

@@ -32,7 +32,7 @@ EVIL = "<script>alert(1)</script>\"'><img src=x onerror=alert(2)>\x1b[2J\x00\u20
 
 
 class Page(HTMLParser):
-    """What stands in a page; fails at tags that do not close."""
+    """The text of a page; fails at tags that do not close."""
 
     def __init__(self, path: Path) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""What a run writes into its model files of where they come from, and what it starts from."""
+"""The provenance that a run writes into its model files, and the weights that it starts from."""
 
 import re
 import shutil

@@ -27,7 +27,7 @@ Options = partial(RunOptions, batch_size="auto", micro_batches=7, device="cpu")
 def found(
     peak: Callable[[int], float], room: int = 10 * GB, **more: Any
 ) -> tuple[int, dict[int, int | None], list[int]]:
-    """What is found where a batch of n takes `peak(n)` GB and a machine of 12 GB runs out; and what was tried."""
+    """The batch size found where a batch of n takes `peak(n)` GB and a machine of 12 GB runs out; and the trials."""
     tried = []
 
     def measure(algorithm: Any, options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What is faster or smaller gives the same numbers: batched discriminators, recomputation, compiled networks."""
+"""The faster and smaller ways give the same numbers: batched discriminators, recomputation, compiled networks."""
 
 import copy
 import platform
@@ -70,7 +70,7 @@ def gradients(algorithm: Algorithm, batch: ImagePair) -> tuple[dict[str, float],
 
 @pytest.mark.arithmetic
 def test_the_first_step_is_the_plain_one() -> None:
-    """Of the published order, in float32; later steps drift apart by rounding alone."""
+    """The losses of the published order, in float32; later steps drift apart by rounding alone."""
     for algorithm in (cyclegan(pool_size=0), pix2pix(generator="unet_32", dropout=False)):
         expected = plain_step(algorithm)(pair())
         made = TrainingStep(algorithm, TrainingOptions(), ALONE)(pair(), 0)

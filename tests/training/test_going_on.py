@@ -190,7 +190,7 @@ def claim() -> torch.Tensor:
 
 
 def at(*path: Any, value: Any = None) -> Callable[[dict[str, Any]], None]:
-    """What puts `value` there; a place named None is the first one."""
+    """A function that puts `value` there; a place named None is the first one."""
 
     def change(state: dict[str, Any]) -> None:
         place: Any = state
@@ -435,7 +435,7 @@ def test_invalid_lines_of_a_log_are_dropped(line: bytes, tmp_path: Path) -> None
 
 @contextlib.contextmanager
 def watched(monkeypatch: pytest.MonkeyPatch, log: Path) -> Iterator[list[tuple[str, int]]]:
-    """Of each state that is put in its place: its name, and how many bytes of the log were not on the disk then."""
+    """For each state that is put in its place: its name, and how many bytes of the log were not on the disk then."""
     synced, found = [0], list[tuple[str, int]]()
     fsync, put = os.fsync, os.replace
 

@@ -1,4 +1,4 @@
-"""What ails a training is named within 200 steps, once, in plain words; a healthy one is left in peace.
+"""Each problem of a training is named within 200 steps, once, in plain words; a healthy one is left in peace.
 
 That healthy ones are is shown on the two toy runs of `tests/algorithms/test_learning.py` as well.
 """
@@ -152,7 +152,7 @@ OTHERS = [picture(seed) for seed in range(3, 6)]
 
 
 def seen(outputs: list[Tensor], targets: list[Tensor] | None = None, inputs: list[Tensor] = PICTURES) -> set[str]:
-    """What the detectors of pictures find."""
+    """The findings of the detectors of pictures find."""
     translation = health.Translation("fake_B", inputs, outputs, targets or [])
     return {name for name, detect in health.PICTURE_DETECTORS.items() if detect(translation)}
 
@@ -204,7 +204,7 @@ def masks(*sizes: int) -> list[Tensor]:
 
 
 def test_targets_that_are_alike_and_outputs_as_well() -> None:
-    """Of masks that are black nearly everywhere the right ones differ little."""
+    """Correct masks that are black nearly everywhere differ little."""
     inputs = [F.interpolate(picture[None], size=32)[0] for picture in PICTURES]
     for targets in (masks(3, 0, 0), masks(0, 0, 0), masks(12, 4, 0)):
         assert seen(targets, targets, inputs) == set()
@@ -256,7 +256,7 @@ def test_losses_that_have_fallen_once_may_be_flat() -> None:
 
 
 def watched(levels: dict[str, list[float]]) -> list[str]:
-    """What is said of losses that take these values."""
+    """The reports on losses that take these values."""
     detector, said = health.NotLearning(), []
     for values in zip(*levels.values(), strict=True):
         detector.observe(dict(zip(levels, values, strict=True)))
@@ -331,7 +331,7 @@ def test_pairs_that_are_learnt_are_enough() -> None:
 
 @pytest.mark.parametrize("name", list(ALGORITHMS))
 def test_losses_have_a_kind(name: str, tmp_path: Path) -> None:
-    """Of every algorithm the monitor finds a loss of each discriminator, and a content loss if it has any."""
+    """For every algorithm the monitor finds a loss of each discriminator, and a content loss if it has any."""
     algorithm, batch = build(name), ImagePair(*(torch.rand(1, 3, 32, 32) for _ in range(2)))
     if algorithm.single_domain:
         sample = algorithm.make_pair(algorithm.options, batch.b[0], 0)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What a run leaves beside its states: logs, sample grids, how it was made, TensorBoard."""
+"""The files of a run beside its states: logs, sample grids, how it was made, TensorBoard."""
 
 import errno
 import io
@@ -52,7 +52,7 @@ def test_files_that_a_run_leaves(tmp_path: Path) -> None:
 
 
 class Board:
-    """What `torch.utils.tensorboard.SummaryWriter` was told."""
+    """The calls that `torch.utils.tensorboard.SummaryWriter` got."""
 
     made: "list[Board]"
 
@@ -161,7 +161,7 @@ def test_a_file_gets_plain_lines_whatever_forces_colours(tmp_path: Path, monkeyp
 
 
 def shown(folder: Path, monkeypatch: pytest.MonkeyPatch, terminal: bool) -> str:
-    """What two steps write to a terminal, or to something else."""
+    """The text that two steps write to a terminal, or to something else."""
     stream = io.StringIO()
     monkeypatch.setattr(stream, "isatty", lambda: terminal, raising=False)
     monkeypatch.setattr(sys, "stderr", stream)

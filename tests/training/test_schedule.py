@@ -215,7 +215,7 @@ def test_the_first_best_binds_a_run_to_its_metric(data: Path, tmp_path: Path) ->
     ],
 )
 def test_the_best_model_needs_no_state_of_its_own(fault: Any, lost: bool, data: Path, tmp_path: Path) -> None:
-    """What cannot be saved beside it costs it nothing, and a worse one does not take its place."""
+    """A best state that cannot be saved beside it costs it nothing, and a worse one does not take its place."""
     folder = tmp_path / "run"
     child = run("pix2pix", folder, f"--data {data} {OPTIONS} --max-steps 7", Distances((0.15, 0.17, 0.19)), fault)
     assert read_info(folder / "a2b-best.safetensors").training.steps == (6 if lost else 3)

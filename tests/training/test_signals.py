@@ -29,7 +29,7 @@ def _group(process: psutil.Process) -> int:
 
 @cache
 def straight(steps: int) -> str:
-    """What so many steps lead to."""
+    """The result of so many steps."""
     folder = new_folder() / "run"
     run("cyclegan", folder, f"--max-steps {steps} --workers 0")
     return digest(folder)

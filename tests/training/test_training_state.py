@@ -1,4 +1,4 @@
-"""What may change when a run is resumed and what may not; weights taken from elsewhere."""
+"""Options that may change when a run is resumed, and those that may not; weights taken from elsewhere."""
 
 import hashlib
 from dataclasses import replace

@@ -102,7 +102,9 @@ def find_set(name: str) -> PublicSet:
         choices = " or ".join(f"{entry.name} ({entry.layout})" for entry in found)
         raise UsageError(f"{name}: there are two of this name; say {choices}")
     known = sorted({entry.name for entry in SETS} | {entry.folder for entry in SETS})
-    raise UsageError(f"{name}: no public data set of this name.{nearest(name, known)} `list` shows all of them.")
+    raise UsageError(
+        f"{name}: no public data set of this name.{nearest(name, known)} i2i prepare-dataset list shows all."
+    )
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ def unpack(archive: Path, target: Path) -> Unpacked:
     target = real(target)
     folder, lock = (target.with_name(f".i2i-{target.name}.{what}") for what in ("unpacking", "lock"))
     with _folders_above(target), locked(lock, busy=f"another process unpacks to {target.name}"):
-        shutil.rmtree(folder, ignore_errors=True)  # what a killed process has left
+        shutil.rmtree(folder, ignore_errors=True)  # left by a killed process
         try:
             folder.mkdir()
             unpacked = _unpack(archive, folder)

@@ -89,9 +89,11 @@ class Copy:
 
 @dataclass(frozen=True)
 class Plan:
-    """`originals` are files to be copied as they are, `kept` the pictures among them; all paths are relative.
+    """The work of one augmentation, decided before it begins. All paths are relative.
 
-    `problems` has a line for each label and picture that is left out, `not_read` for places such as links to folders.
+    * `originals`: files that are copied unchanged; `kept`: the pictures among them.
+    * `problems`: a line for each label and each picture that is left out.
+    * `not_read`: a line for each place that is not searched, such as a link to a folder.
     """
 
     layout: Layout

@@ -137,7 +137,7 @@ def _finite(text: str) -> float:
     return number
 
 
-def _entries(entries: Any, name: str) -> list[Entry]:
+def _entries(entries: object, name: str) -> list[Entry]:
     """Entries, held to their form. The ids of copies follow theirs, and must still be numbers that can be written."""
     if not (isinstance(entries, list) and all(isinstance(e, dict) and _is_id(e.get("id")) for e in entries)):
         raise InputError(f"expected in {name!r} a list of objects, each with a whole number as its id")

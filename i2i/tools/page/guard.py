@@ -85,7 +85,7 @@ class Guard:
 
     def __init__(self, application: Application, rules: Rules) -> None:
         self._application, self._rules = application, rules
-        self._addresses: dict[str, str] = {}  # of sessions, those that wait among them
+        self._addresses: dict[str, str] = {}  # addresses by session, also of those that wait
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":

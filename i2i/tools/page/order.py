@@ -20,22 +20,27 @@ KEPT: dict[str, Keep | None] = {"nothing": None, "luminance": "luminance", "colo
 _DRAWN = "data:image/png;base64"
 
 
+File = Mapping[str, Any]
+"""A file as Gradio names it: its path, which the guard has checked, and its name at the visitor's."""
+Files = Sequence[File] | None
+
+
 class OrderError(I2IError):
     """An order that cannot be filled, with a text for the visitor."""
 
 
-def sent(files: Any, tree: Any, camera: Any) -> list[Any]:
+def sent(files: Files, tree: Files, camera: File | None) -> list[File]:
     """The files of all three sources."""
     return [*(files or []), *(tree or []), *([camera] if camera else [])]
 
 
-def upload_of(file: Mapping[str, Any]) -> Upload:
+def upload_of(file: File) -> Upload:
     """A file as Gradio names it. The guard has seen to it that its path is one of ours."""
     return Upload(Path(file["path"]), str(file.get("orig_name") or "picture.png"))
 
 
 def order_of(
-    files: Sequence[Mapping[str, Any]], styles: Any, options: Mapping[str, Any], names: Sequence[str], bounds: Bounds
+    files: Sequence[File], styles: object, options: Mapping[str, Any], names: Sequence[str], bounds: Bounds
 ) -> Order:
     """The order for `files`, some of the styles `names`, and the options on the page. Raises `OrderError`."""
     chosen = [name for name in names if name in (styles if isinstance(styles, list | tuple) else ())]
@@ -71,11 +76,11 @@ def _is_number(value: object, least: float, most: float) -> bool:
     return isinstance(value, int | float) and least <= value <= most
 
 
-def _mix_of(text: Any, chosen: Sequence[str]) -> dict[str, float]:
+def _mix_of(text: object, chosen: Sequence[str]) -> dict[str, float]:
     """The weights above 0 of the chosen styles, in a JSON object; none for an empty text, and for a single style."""
     try:
-        given = json.loads(text or "{}")
-    except (TypeError, ValueError, RecursionError):
+        given = json.loads(text) if isinstance(text, str) and text else None if text else {}
+    except (ValueError, RecursionError):
         given = None
     _expect(isinstance(given, dict), "Mix: expected a share for each style.")
     _expect(all(_is_number(weight, 0, 100) for weight in given.values()), "Mix: expected shares from 0 to 100.")

@@ -24,7 +24,20 @@ from i2i.errors import I2IError, ImageError
 from i2i.images.formats import SUFFIXES
 from i2i.models.info import MAX_SIDE
 from i2i.terminal import say_plain
-from i2i.tools.page.order import CANVAS, KEPT, MIX, OrderError, card, head, order_of, sent, table, upload_of
+from i2i.tools.page.order import (
+    CANVAS,
+    KEPT,
+    MIX,
+    File,
+    Files,
+    OrderError,
+    card,
+    head,
+    order_of,
+    sent,
+    table,
+    upload_of,
+)
 from i2i.tools.page.studio import Order, Outcome, Result, Studio
 
 ROUTES = {
@@ -45,7 +58,10 @@ QUEUE = 64
 """Orders that wait, at most."""
 _GENERIC = "Something went wrong. The log of the server says what."
 _CSS, *_SCRIPTS = (Path(__file__).with_name(name) for name in ("page.css", "mask.js", "mix.js", "styles.js"))
-_FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # of the visitor's system
+_FONTS = {
+    "font": ["system-ui", "sans-serif"],
+    "font_mono": ["ui-monospace", "monospace"],
+}  # fonts of the visitor's system
 
 
 @dataclass
@@ -230,16 +246,16 @@ class _Page:
 
     def _translate(
         self,
-        files: Any,
-        tree: Any,
-        camera: Any,
-        styles: Any,
-        size: Any,
-        strength: Any,
-        keep: Any,
-        mask: Any,
-        mix: Any,
-        drawn: Any,
+        files: Files,
+        tree: Files,
+        camera: File | None,
+        styles: object,
+        size: object,
+        strength: object,
+        keep: object,
+        mask: File | None,
+        mix: object,
+        drawn: object,
         request: gr.Request,
         progress: gr.Progress = gr.Progress(),  # noqa: B008 (Gradio finds it by its default)
     ) -> tuple[Any, ...]:
@@ -262,7 +278,7 @@ class _Page:
                 shutil.rmtree(folder, ignore_errors=True)
         return _drawn(visit.outcome, order)
 
-    def _to_draw_on(self, files: Any, tree: Any, camera: Any, request: gr.Request) -> str:
+    def _to_draw_on(self, files: Files, tree: Files, camera: File | None, request: gr.Request) -> str:
         """The address of the first picture, small, for a mask to be drawn on; empty where there is none."""
         for upload in map(upload_of, sent(files, tree, camera)[:1]):
             place = self._folder / secrets.token_hex(16) / "mask.jpg"
@@ -305,7 +321,7 @@ def guarded(handler: Callable[..., Any]) -> Callable[..., Any]:
             return handler(*arguments, **named)
         except OrderError as error:
             raise gr.Error(escape(str(error)), print_exception=False) from None
-        except ImageError as error:  # of the mask: a picture is a line of the report
+        except ImageError as error:  # the mask's; an error of a picture is a line of the report
             raise gr.Error(escape(f"The mask: {error}"), print_exception=False) from None
         except Exception as error:
             lines = [str(error)] if isinstance(error, I2IError) else traceback.format_exception(error)

@@ -1,5 +1,6 @@
 """The server of the page: its address, who may ask it, its temporary folder, its end."""
 
+import asyncio
 import contextlib
 import errno
 import importlib.metadata
@@ -137,7 +138,7 @@ class Server:
     def _warm_up(self) -> None:
         """Make the thumbnails, while no visitor waits; the first style stays loaded."""
         for name in self._studio.styles:
-            with contextlib.suppress(Exception):  # who chooses the style is told why
+            with contextlib.suppress(Exception):  # choosing the style shows the error
                 self._studio.example(name, self._folder)
         with contextlib.suppress(Exception):
             self._studio.translator(next(iter(self._studio.styles)))
@@ -172,7 +173,7 @@ def patient_protocol() -> type[Any]:
 
         _since = 0.0
 
-        def connection_made(self, transport: Any) -> None:
+        def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
             self._since = self.loop.time()
             self._close_if_late()

@@ -240,7 +240,7 @@ class Studio:
                 refused.append(Row(name, "", "refused", str(error).replace(str(upload.path), name)))
                 continue
             _link(upload.path, folder / f"{len(kept):04}" / name)
-            upload.path.touch()  # what is in use is not old
+            upload.path.touch()  # a file in use does not count as old
             kept.append(name)
         return kept, refused
 
