@@ -246,10 +246,10 @@ def _from(base: Path, value: object, hint: object) -> Any:
     if isinstance(value, tuple):
         return tuple(_from(base, one, hint) for one in value)
     marks = [mark for mark in getattr(hint, "__metadata__", ()) if isinstance(mark, PathUnless)]
-    if isinstance(value, str) and not (value and any(value not in mark.names for mark in marks)):
+    names_none = isinstance(value, str) and not (value and any(value not in mark.names for mark in marks))
+    if names_none or not isinstance(value, str | Path):
         return value
-    is_path = isinstance(value, str | Path) and os.path.exists(base / value)  # noqa: PTH110 - no error
-    return type(value)(base / value) if is_path else value
+    return type(value)(base / value) if os.path.exists(base / value) else value  # noqa: PTH110 - no error
 
 
 def _check_paths(cls: type, values: Mapping[str, Any], where: str) -> None:

@@ -335,11 +335,7 @@ def _sync_folder(folder: Path) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno not in {
-            errno.EINVAL,
-            errno.ENOTSUP,
-            errno.EBADF,
-        }:  # errors of network file systems; the rename stands
+        if error.errno not in {errno.EINVAL, errno.ENOTSUP, errno.EBADF}:  # network file systems; the rename stands
             raise
     finally:
         os.close(descriptor)

@@ -22,9 +22,7 @@ from i2i.terminal import printable
 
 REPORT_NAME = "evaluation.json"
 """The file in a run folder that the numbers of its models go to; the report page shows it."""
-_BEGINNING = re.compile(
-    rb'\{\n "i2i": "[^"\n]{1,99}",\n "command": "'
-)  # the beginning of a file by `Evaluation.to_json`
+_BEGINNING = re.compile(rb'\{\n "i2i": "[^"\n]{1,99}",\n "command": "')  # as `Evaluation.to_json` writes it
 # the ends of a metric's range, where its intervals end too; 0 to 1 for all others
 _MIN = {"psnr": 0.0, "ssim": -1.0, "luminance_ssim": -1.0, "kid": -math.inf, "is": 1.0}
 _MAX = {"psnr": 100.0} | dict.fromkeys(("lpips", "swd", "fid", "kid", "is"), math.inf)

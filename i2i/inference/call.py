@@ -8,7 +8,7 @@ from functools import cache
 from itertools import repeat, zip_longest
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeGuard, runtime_checkable
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol, TypeAlias, TypeGuard, runtime_checkable
 
 import numpy as np
 from PIL import Image
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
     from i2i.inference.translator import Translator
 
-    Array = np.ndarray[Any, np.dtype[Any]]
-    PictureLike = str | PathLike[str] | bytes | bytearray | memoryview | Image.Image | Array | Tensor | "Readable"
-    """All that a translator takes for a picture."""
-
 _NONE_LEFT = object()
 
 
@@ -41,6 +37,12 @@ class Readable(Protocol):
     """A file that is open."""
 
     def read(self, size: int, /) -> bytes: ...
+
+
+PictureLike: TypeAlias = (
+    "str | PathLike[str] | bytes | bytearray | memoryview | Readable | Image.Image | np.ndarray[Any, Any] | Tensor"
+)
+"""All that a translator takes for a picture."""
 
 
 class Given(NamedTuple):

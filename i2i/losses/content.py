@@ -147,11 +147,7 @@ _PERIOD = 4  # pixels: after two doublings
 _BESIDE = 3  # bins, beyond what Hann's window smears
 _FINE = 1 / 6.4  # cycles a pixel from where on a frequency counts as texture
 _LEAST_POWER = 1e-3  # a power of texture below what anybody sees, of pictures in [-1, 1]
-_SHIFT, _ANGLE, _ZOOM = (
-    2.0,
-    torch.pi / 180,
-    0.03,
-)  # `stability_loss` moves by so many pixels, radians, a share; each way
+_SHIFT, _ANGLE, _ZOOM = 2.0, torch.pi / 180, 0.03  # for `stability_loss`: pixels, radians, a share; each way
 _NOISE = 0.02  # standard deviation, of pictures in [-1, 1]
 
 

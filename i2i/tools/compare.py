@@ -234,9 +234,7 @@ def _lines(rows: Sequence[Row], width: int, height: int) -> list[list[Row]]:
         """How far the height of a line is from the usual one, as a ratio that counts both ways alike."""
         return math.log(_line_height(line, width, height) / height) ** 2
 
-    best: list[tuple[float, list[list[Row]]]] = [
-        (0.0, [])
-    ]  # for the first i rows: the cost of their lines, and the lines
+    best: list[tuple[float, list[list[Row]]]] = [(0.0, [])]  # for the first i rows: cost and lines
     for end in range(1, len(rows) + 1):
         starts = range(max(0, end - _MOST_IN_A_LINE), end)
         cost, start = min((best[i][0] + off(rows[i:end]), i) for i in starts)

@@ -89,11 +89,9 @@ class Copy:
 
 @dataclass(frozen=True)
 class Plan:
-    """The work of one augmentation, decided before it begins. All paths are relative.
+    """The work of one augmentation, in relative paths. `originals` are copied unchanged; `kept` are the pictures there.
 
-    * `originals`: files that are copied unchanged; `kept`: the pictures among them.
-    * `problems`: a line for each label and each picture that is left out.
-    * `not_read`: a line for each place that is not searched, such as a link to a folder.
+    `problems` names each label and picture that is left out, `not_read` places such as links to folders.
     """
 
     layout: Layout

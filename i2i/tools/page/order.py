@@ -82,7 +82,8 @@ def _mix_of(text: object, chosen: Sequence[str]) -> dict[str, float]:
         given = json.loads(text) if isinstance(text, str) and text else None if text else {}
     except (ValueError, RecursionError):
         given = None
-    _expect(isinstance(given, dict), "Mix: expected a share for each style.")
+    if not isinstance(given, dict):
+        raise OrderError("Mix: expected a share for each style.")
     _expect(all(_is_number(weight, 0, 100) for weight in given.values()), "Mix: expected shares from 0 to 100.")
     mix = {name: float(given[name]) for name in chosen if given.get(name)}
     return mix if len(mix) > 1 else {}

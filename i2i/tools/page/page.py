@@ -58,10 +58,7 @@ QUEUE = 64
 """Orders that wait, at most."""
 _GENERIC = "Something went wrong. The log of the server says what."
 _CSS, *_SCRIPTS = (Path(__file__).with_name(name) for name in ("page.css", "mask.js", "mix.js", "styles.js"))
-_FONTS = {
-    "font": ["system-ui", "sans-serif"],
-    "font_mono": ["ui-monospace", "monospace"],
-}  # fonts of the visitor's system
+_FONTS = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}  # the visitor's own
 
 
 @dataclass

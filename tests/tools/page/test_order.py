@@ -45,7 +45,8 @@ def test_a_mix_has_a_weight_for_each_chosen_style(file: dict[str, Any]) -> None:
 
 
 def test_all_sources_are_one_list(file: dict[str, Any]) -> None:
-    assert sent([1], [2, 3], 4) == [1, 2, 3, 4] and sent(None, None, None) == []
+    one, two = file | {"path": "1"}, file | {"path": "2"}
+    assert sent([file], [one, two], file) == [file, one, two, file] and sent(None, None, None) == []
     assert upload_of(file | {"orig_name": None}).name == "picture.png"
 
 
