@@ -273,10 +273,13 @@ def _of_algorithm(cls: type, values: Mapping[str, Any], where: str) -> dict[str,
     """`values` without the algorithm that they name, which is that of `cls`. Raises `UsageError` if it is not."""
     named, own = values[ALGORITHM], getattr(cls, ALGORITHM, None)
     if own is None:
-        raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, a training, and this is none")
+        raise UsageError(
+            f"{where}algorithm: this configuration is for a training by {str(named)[:_SHOWN]!r}, and "
+            "this command trains nothing"
+        )
     if named != own:
         use = f": use i2i train {named}" if re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
-        raise UsageError(f"{where}algorithm: is of {str(named)[:_SHOWN]!r}, this is {own!r}{use}")
+        raise UsageError(f"{where}algorithm: this configuration is for {str(named)[:_SHOWN]!r}, not for {own!r}{use}")
     return {key: value for key, value in values.items() if key != ALGORITHM}
 
 

@@ -368,7 +368,10 @@ def test_a_run_whose_configuration_cannot_be_read(
 def test_a_configuration_of_another_algorithm(place: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     folder = run_of(tmp_path / "run", "pix2pix", "--data toy")
     assert train_code("cyclegan", place.format(folder)) == 2
-    assert "algorithm: is of 'pix2pix', this is 'cyclegan': use i2i train pix2pix" in capsys.readouterr().err
+    assert (
+        "algorithm: this configuration is for 'pix2pix', not for 'cyclegan': use i2i train pix2pix"
+        in capsys.readouterr().err
+    )
     (folder / "config.yaml").write_text("data: toy\ncrop_size: 32\n")
     assert parse("cyclegan", place.format(folder)).crop_size == 32, "one that names none is held to its keys"
 

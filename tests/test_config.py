@@ -198,14 +198,19 @@ def test_an_algorithm_is_named_and_checked(tmp_path: Path) -> None:
     path = written(tmp_path, to_yaml(Mine(rate=2)))
     assert read_options(path)["algorithm"] == "mine"
     assert from_mapping(Mine, read_options(path)) == Mine(rate=2)
-    with pytest.raises(UsageError, match=r"algorithm: is of 'other', this is 'mine': use i2i train other$"):
+    with pytest.raises(
+        UsageError, match=r"algorithm: this configuration is for 'other', not for 'mine': use i2i train other$"
+    ):
         from_mapping(Mine, {"algorithm": "other"})
     for other in ("pix2pix", "distill"):
         with pytest.raises(
-            UsageError, match=rf"algorithm: is of '{other}', this is 'cyclegan': use i2i train {other}$"
+            UsageError,
+            match=rf"algorithm: this configuration is for '{other}', not for 'cyclegan': use i2i train {other}$",
         ):
             from_mapping(CycleGANOptions, {"algorithm": other})
-    with pytest.raises(UsageError, match=r"algorithm: is of 'mine', a training, and this is none"):
+    with pytest.raises(
+        UsageError, match=r"algorithm: this configuration is for a training by 'mine', and this command trains nothing"
+    ):
         read(tmp_path, path.read_text())
 
 

@@ -73,15 +73,15 @@ class CycleGAN(Algorithm[CycleGANOptions]):
     @classmethod
     def channels(cls, options: CycleGANOptions) -> tuple[int, int]:
         if options.instance_edges:
-            raise UsageError("instance_edges: the way back would have to make them; leave it out")
+            raise UsageError("instance_edges: CycleGAN's way back cannot make the edges; leave out --instance-edges")
         if options.paired_data and not options.lambda_paired:
-            raise UsageError(f"paired_data = {options.paired_data}: lambda_paired = 0.0 makes nothing of its pairs")
+            raise UsageError(f"paired_data = {options.paired_data}: its pairs have no effect with lambda_paired = 0")
         options.needs("lambda_paired", options.paired_data is not None, "paired_data")
         check_one_size(options)
         check_one_unit(options, options.lambda_identity)
         labels = {palette is not None for palette in classes(options)}
         if len(labels) > 1 and options.lambda_identity:
-            raise UsageError("classes: labels and pictures have nothing to be compared by; use --lambda-identity 0")
+            raise UsageError("classes: an identity loss cannot compare labels with pictures; use --lambda-identity 0")
         return super().channels(options)
 
     def players(self) -> dict[Player, list[nn.Module]]:

@@ -63,10 +63,10 @@ class GANOptions(NetworkOptions):
     def generator_config(self, in_channels: int, out_channels: int) -> DCGANConfig:
         for name in ("dropout", "input_share"):
             if value := getattr(self, name):
-                raise UsageError(f"{name} = {value}: the generator of a GAN has none; leave it out")
+                raise UsageError(f"{name} = {value}: the generator of a GAN has no {name}; leave it out")
         config = generator_config(self.generator)
         if not isinstance(config, DCGANConfig):
-            raise UsageError(f"generator = {self.generator!r}: translates pictures; one that takes noise is dcgan_64")
+            raise UsageError(f"generator = {self.generator!r}: translates pictures; a GAN takes noise: use dcgan_64")
         channels = {"in_channels": in_channels, "out_channels": out_channels}
         return checked(replace(config, **channels, width=self.ngf, norm=self.norm, bias=self.bias))
 
@@ -99,8 +99,8 @@ class GAN(ConditionalGAN[GANOptions]):
             raise UsageError(f"direction = {options.direction!r}: a GAN goes from noise to pictures; leave it out")
         if not of_one_size(options.preprocess):
             raise UsageError(
-                f"preprocess = {options.preprocess}: a generator makes pictures of one size, and needs such; use "
-                "resize_and_crop, scale_width_and_crop, scale_shortside or crop"
+                f"preprocess = {options.preprocess}: the generator makes pictures of one size, so the data "
+                "need one size too; use resize_and_crop, scale_width_and_crop, scale_shortside or crop"
             )
         return options.latent_size, options.channels_b
 

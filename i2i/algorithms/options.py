@@ -144,7 +144,7 @@ class NetworkOptions(DataOptions):
         seeing = ["discriminator"] if projected else []
         seeing += [name for name in ("lambda_structure", "lambda_content") if getattr(self, name, 0)]
         if seeing:
-            raise UsageError(f"{seeing[0]} = {getattr(self, seeing[0])!r}: sees pictures, and a domain holds labels")
+            raise UsageError(f"{seeing[0]} = {getattr(self, seeing[0])!r}: takes pictures, and a domain holds labels")
 
     @property
     def compares_features(self) -> bool:

@@ -61,12 +61,14 @@ class Pix2PixHD(ConditionalGAN[Pix2PixHDOptions]):
 
     def __init__(self, options: Pix2PixHDOptions, in_channels: int = 3, out_channels: int = 3) -> None:
         if bool(options.lambda_VGG) != (options.vgg is not None):
-            raise UsageError(f"lambda_VGG = {options.lambda_VGG}, vgg = {options.vgg}: one needs the other")
+            raise UsageError(f"lambda_VGG = {options.lambda_VGG}, vgg = {options.vgg}: give both or neither")
         super().__init__(options, in_channels, out_channels)
         if not isinstance(self.D, PatchGAN | MultiScalePatchGAN):
-            raise UsageError(f"discriminator = {options.discriminator}: its layers are compared; use a patchgan")
+            raise UsageError(
+                f"discriminator = {options.discriminator}: the feature loss compares layers of a patchgan; use one"
+            )
         if options.vgg and out_channels != 3:
-            raise UsageError(f"vgg: sees pictures of 3 channels, not of {out_channels}")
+            raise UsageError(f"vgg: takes pictures of 3 channels, not of {out_channels}")
         self.perceptual = Perceptual(options.vgg) if options.vgg else None
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:

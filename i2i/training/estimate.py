@@ -141,11 +141,15 @@ def resolve_batch_size(algorithm: type[AnyAlgorithm], options: RunOptions, measu
     if not of_one_size(options.preprocess):  # pictures of all sizes make no batch
         return replace(options, batch_size=1)
     if options.micro_batches > 1:
-        raise UsageError(f"batch_size = auto: finds what fits without micro_batches = {options.micro_batches}")
+        raise UsageError(
+            f"batch_size = auto: finds the largest whole batch; leave out micro_batches = {options.micro_batches}"
+        )
     if options.run is not None and StateStore(options.run).steps():  # it is resumed
         return replace(options, batch_size=read_options(options.run / RUN_CONFIG).get("batch_size", 1))
     if place().world_size > 1:
-        raise UsageError("batch_size = auto: not found out by several processes; find it with one, and name it to all")
+        raise UsageError(
+            "batch_size = auto: several processes cannot find it; run one first, and give its number to all"
+        )
     device = choose_device(options.device)
     room: int | None = None
     if device.type != "mps":

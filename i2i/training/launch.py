@@ -48,9 +48,7 @@ def train(algorithm: str | type[AnyAlgorithm], options: RunOptions, own: OwnData
     place()  # contradictions are said before the data are read
     fetch_run(run)
     if options.batch_size == "auto" and (own or options.own):
-        raise UsageError(
-            "batch_size = auto: a process of its own cannot try data and networks from Python; name a number"
-        )
+        raise UsageError("batch_size = auto: cannot be measured with data or networks from Python; give a number")
     options = resolve_batch_size(algorithm, options)
     data, channels = open_data(algorithm, options, own)
     if options.deterministic:

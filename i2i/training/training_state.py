@@ -180,7 +180,7 @@ def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str) -
     """
     if state.get("algorithm") != algorithm.name:
         raise ModelError(
-            f"the run's state is of {state.get('algorithm')!r}, this is {algorithm.name!r}: use another --run"
+            f"this run was trained by {state.get('algorithm')!r}, not by {algorithm.name!r}: use another --run"
         )
     if (was := state["direction"]) != direction:
         raise ModelError(

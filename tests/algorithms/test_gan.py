@@ -146,7 +146,7 @@ def test_noise_is_a_function_of_the_seed() -> None:
         ({"direction": "b2a"}, "direction = 'b2a': a GAN goes from noise to pictures"),
         ({"preprocess": "none", "batch_size": 1}, "preprocess = none: a generator makes pictures of one size"),
         ({"generator": "resnet_9blocks"}, "generator = 'resnet_9blocks': translates pictures; .* dcgan_64"),
-        ({"dropout": True}, "dropout = True: the generator of a GAN has none"),
+        ({"dropout": True}, "dropout = True: the generator of a GAN has no dropout"),
         ({"low_memory": True}, "low_memory = True: dcgan_16 has no residual blocks"),
         ({"best_metric": "l1"}, "best_metric = 'l1': .*'swd'"),
         (

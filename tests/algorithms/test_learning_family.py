@@ -173,7 +173,11 @@ def test_the_loss_of_pairs_is_of_pairs_alone() -> None:
     [
         ("cyclegan", {"instance_edges": True, "classes_a": "3"}, "instance_edges: the way back"),
         ("cyclegan", {"classes_a": "3"}, "use --lambda-identity 0"),
-        ("cyclegan", {"paired_data": Path("toy"), "lambda_paired": 0.0}, "makes nothing of its pairs"),
+        (
+            "cyclegan",
+            {"paired_data": Path("toy"), "lambda_paired": 0.0},
+            "its pairs have no effect with lambda_paired = 0",
+        ),
         ("cyclegan", {"lambda_paired": 5.0}, "lambda_paired = 5.0: changes nothing without paired_data"),
         ("cut", {"classes_a": "3"}, "one of them holds labels"),
         ("segmentation", {}, "classes_b: missing"),

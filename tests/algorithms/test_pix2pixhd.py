@@ -155,9 +155,9 @@ def test_files_that_are_no_vgg(tmp_path: Path) -> None:
         with pytest.raises(kind, match=said):
             algorithm(lambda_VGG=1.0, vgg=tmp_path / name)
     for alone in ({"lambda_VGG": 1.0}, {"vgg": tmp_path / "none"}):
-        with pytest.raises(UsageError, match="one needs the other"):
+        with pytest.raises(UsageError, match="give both or neither"):
             algorithm(**alone)
-    with pytest.raises(UsageError, match="its layers are compared; use a patchgan"):
+    with pytest.raises(UsageError, match="the feature loss compares layers of a patchgan; use one"):
         algorithm(discriminator="pixelgan")
 
 

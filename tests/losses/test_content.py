@@ -114,7 +114,7 @@ def test_labels_of_three_classes_are_no_colours(algorithm: str, options: dict[st
     (tmp_path / "three.txt").write_text("#000000\n#808080\n#ffffff\n")
     labels: dict[str, Any] = {"classes_a": str(tmp_path / "three.txt"), "classes_b": str(tmp_path / "three.txt")}
     chosen = options_class(ALGORITHMS[algorithm])(run=tmp_path / "run", data=Path("toy"), **labels, **options)
-    with pytest.raises(UsageError, match=r": sees pictures, and a domain holds labels$"):
+    with pytest.raises(UsageError, match=r": takes pictures, and a domain holds labels$"):
         ALGORITHMS[algorithm].channels(chosen)
 
 

@@ -230,7 +230,7 @@ def test_an_algorithm_is_a_name_a_class_or_a_configuration(tmp_path: Path) -> No
         ("pix2pix", PAIRS, {"discriminator": nn.Bilinear(3, 3, 3)}, r"discriminator .* \(1, 6, 32, 32\): TypeError"),
         ("pix2pix", PAIRS, {"discriminator": nn.Conv2d(3, 1, 3)}, r"does not take \(1, 6, 32, 32\): RuntimeError"),
         ("pix2pix", PAIRS, {"discriminator": Nothing}, "gives a NoneType for an image .*; expected a tensor"),
-        ("pix2pix", PAIRS, {"batch_size": "auto"}, "name a number"),
+        ("pix2pix", PAIRS, {"batch_size": "auto"}, "give a number"),
         ("pix2pix", PAIRS, {"cache": "x"}, "is for files"),
         ("gan", tensors(2), {"generator": Net}, "by its own networks"),
     ],

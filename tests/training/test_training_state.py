@@ -76,10 +76,10 @@ def test_another_algorithm_is_refused_by_the_configuration_and_by_the_state(trai
     before = contents(folder)
     child = start("pix2pix", folder, "--max-steps 9 --workers 0 --crop-size 32 --load-size 32")
     assert child.wait() == 2, child.said()
-    assert "is of 'cyclegan', this is 'pix2pix': use i2i train cyclegan" in child.said()
+    assert "is for 'cyclegan', not for 'pix2pix': use i2i train cyclegan" in child.said()
     assert contents(folder) == before
     _, state = StateStore(trained).latest() or (0, {})
-    with pytest.raises(ModelError, match="is of 'cyclegan', this is 'pix2pix'"):
+    with pytest.raises(ModelError, match="was trained by 'cyclegan', not by 'pix2pix'"):
         check_same(state, Pix2Pix(PIX2PIX), "a2b")
 
 
