@@ -146,7 +146,7 @@ def test_weights_are_divided_by_their_largest_singular_value() -> None:
 
 
 def test_spectral_gradients_are_torch_s() -> None:
-    """Of torch's own normalisation after as many iterations; its second vector follows from the first."""
+    """The weight of torch's own normalisation after as many iterations; its second vector follows from the first."""
     layer, x = spectral(), images()
     other = nn.utils.parametrizations.spectral_norm(nn.Conv2d(3, 8, 4, padding=1).double())
     norm = other.parametrizations.weight[0]  # type: ignore[index]

@@ -85,7 +85,7 @@ FAST = ("--seeds", 0)
 
 
 def evaluated(*arguments: object) -> dict[str, Any]:
-    """What a successful `--json` prints."""
+    """The output of a successful `--json`."""
     result = script(*arguments, "--json")
     assert result.code == 0, result.err
     found: dict[str, Any] = json.loads(result.out)

@@ -139,7 +139,7 @@ def test_conditions_that_are_none(text: str, message: str) -> None:
             {"best_floor": "ssim=0.5", "validate_every": 0},
             "best_floor = 'ssim=0.5': follows the validation, but valida",
         ),
-        ({"best_floor": "mean_iou=0.5", **SMALL}, "best_floor = 'mean_iou=0.5': mean_iou is of labels"),
+        ({"best_floor": "mean_iou=0.5", **SMALL}, "best_floor = 'mean_iou=0.5': mean_iou measures labels"),
         (
             {"best_floor": "luminance_ssim=0.5", "classes_a": "toy", **SMALL},
             "luminance_ssim compares pictures .* are labels",
