@@ -186,7 +186,8 @@ class Parts:
         if not self._ending:
             name, text = type(self.executor).__name__, str(error) or type(error).__name__
             gone = ResourceError(
-                f"{name} has lost its workers: {text} Finished results stay; go on with a new executor and skip_existing"
+                f"{name} has lost its workers: {text} Finished results stay; go on with a new executor "
+                "and skip_existing"
             )
             gone.__cause__ = error
             self._end(gone)
