@@ -42,7 +42,7 @@ _BASE = "# relative paths begin at "
 _MAX_LINE = 1 << 16
 _COMPARED = 10_000
 _LISTED = 20
-"""Of more options than this, not all are listed beside the one that is near."""
+"""If there are more options, not all are listed beside the one that is near."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -209,10 +209,7 @@ def has_config(run: Path) -> bool:
 
 
 def path_of_run(run: Path, name: str) -> Path | None:
-    """The path that option `name` has in the configuration of a run folder, as seen from the current folder.
-
-    None if the configuration has no such option, or no text there.
-    """
+    """The path of option `name` in the configuration of a run folder, as seen from the current folder; None without."""
     path = run / RUN_CONFIG
     value = read_options(path).get(name) if path.exists() else None
     if not isinstance(value, str):

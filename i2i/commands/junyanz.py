@@ -149,7 +149,7 @@ def translated(words: Sequence[str], known: Collection[str]) -> list[str]:
     if not trains and not {"--style", "--skip-existing"} <= {*known}:
         return []
     given = list(_options(words))
-    ours = {*known, *(flag.replace("--", "--no-", 1) for flag in known), "--verbose", "--config"}
+    ours = {*known, *(flag.replace("--", "--no-", 1) for flag in known if trains), "--verbose", "--config"}
     theirs = [option for option in given if option[0].replace("_", "-") not in ours]
     answers = {flag: answer for flag, *values in theirs if (answer := _answer(flag, " ".join(values), trains))}
     if not answers:

@@ -247,8 +247,8 @@ class PlayerOptimizer:
 class TrainingStep:
     """Plays one step of `algorithm` on a batch; updates its players, and the averages of its generators (`ema`).
 
-    Of the losses that were yielded so far, `content` has the names of those of content, `discriminators` the
-    adversarial ones of each discriminator.
+    `content` has the names of the content losses that were yielded so far, `discriminators` the adversarial losses of
+    each discriminator.
     """
 
     def __init__(self, algorithm: AnyAlgorithm, options: TrainingOptions, group: ProcessGroup) -> None:
