@@ -144,7 +144,7 @@ def test_noise_is_a_function_of_the_seed() -> None:
     [
         ({"crop_size": 32, "load_size": 32}, "crop_size = 32: dcgan_16 makes pictures of 16; give --crop-size 16"),
         ({"direction": "b2a"}, "direction = 'b2a': a GAN goes from noise to pictures"),
-        ({"preprocess": "none", "batch_size": 1}, "preprocess = none: a generator makes pictures of one size"),
+        ({"preprocess": "none", "batch_size": 1}, "preprocess = none: the generator makes pictures of one size"),
         ({"generator": "resnet_9blocks"}, "generator = 'resnet_9blocks': translates pictures; .* dcgan_64"),
         ({"dropout": True}, "dropout = True: the generator of a GAN has no dropout"),
         ({"low_memory": True}, "low_memory = True: dcgan_16 has no residual blocks"),

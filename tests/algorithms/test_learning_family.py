@@ -171,7 +171,7 @@ def test_the_loss_of_pairs_is_of_pairs_alone() -> None:
 @pytest.mark.parametrize(
     ("name", "options", "said"),
     [
-        ("cyclegan", {"instance_edges": True, "classes_a": "3"}, "instance_edges: the way back"),
+        ("cyclegan", {"instance_edges": True, "classes_a": "3"}, "instance_edges: CycleGAN's way back"),
         ("cyclegan", {"classes_a": "3"}, "use --lambda-identity 0"),
         (
             "cyclegan",
