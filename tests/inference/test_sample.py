@@ -252,5 +252,5 @@ def test_a_sampler_of_a_network_at_hand(model: Path) -> None:
     sampler = Sampler(network, info)
     assert (sampler.size, sampler.channels, sampler.numbers) == (SIZE, 3, 8)
     assert torch.equal(sampler(sampler.noise(1)), load_sampler(model, "cpu")(noise(8, 1)))
-    with pytest.raises(UsageError, match="resnet translates"):
+    with pytest.raises(UsageError, match=r"resnet\) translates"):
         Sampler(network, replace(info, network="resnet"))
