@@ -3,8 +3,8 @@
 A file is read event by event, so that limits hold before anything is built. Only words that cannot mean anything else
 are numbers: `010` (8 in YAML 1.1), `4:46` (286) and `1_0` stay words, like `off` and `2026-01-01`.
 
-Options stand in groups, which are the headings of `--help-all` too. Those of the first group, and any that stand in no
-group, stand at the top of a file.
+Options stand in groups, which are the headings of `--help-all` too. Those that stand in no group come first, and at the
+top of a file.
 """
 
 import os
@@ -18,14 +18,7 @@ import yaml
 from i2i.errors import UsageError
 
 FIRST = "what and where"
-_FIRST = """
-    inputs model folder words teacher data style mix run out direction strength mask keep domain_a domain_b licence
-    init_from paired_data paired_share report grid show json dry_run list_styles install_style as_ download against
-    reference back split max_pictures max unpaired label_model labels_out pictures full keep_archive domain link layout
-    names recursive follow_links shard shard_by cluster gpu_share in_place overwrite skip_existing on_collision strict
-    input_domain output_domain algorithm dataset card memory_limit web web_runtime styles host port allow_host token
-    open
-"""
+"""The heading of all options that stand in no group."""
 
 _GROUPS = {
     "networks": """
@@ -62,7 +55,7 @@ _GROUPS = {
         save_every save_minutes keep_last keep_every sample_every samples log_every
     """,
 }
-FIRST_OPTIONS, GROUPS = _FIRST.split(), {title: names.split() for title, names in _GROUPS.items()}
+GROUPS = {title: names.split() for title, names in _GROUPS.items()}
 """Heading → its options, in order."""
 
 MAX_BYTES = 1 << 20

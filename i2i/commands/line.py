@@ -22,7 +22,7 @@ from i2i.commands.options import Option, class_of
 from i2i.config import C, bounds, check_numbers, from_mapping, layered, option_names
 from i2i.errors import UsageError
 from i2i.machine import place
-from i2i.plain_yaml import FIRST, FIRST_OPTIONS, GROUPS
+from i2i.plain_yaml import FIRST, GROUPS
 from i2i.terminal import printable, say
 
 if TYPE_CHECKING:
@@ -278,13 +278,16 @@ def help_of_command(program: str, entry: Command, known: Sequence[Option], every
     named = {option.name: option for option in known}
     shared = _shared(named.pop("verbose", None))
     if everything:
-        return "\n".join([*head, *_grouped(named), *shared])
+        return "\n".join([*head, *_grouped(named, entry.first.split()), *shared])
     lines = [line for name in entry.first.split() for line in _lines(named[name], short=True)]
     return "\n".join([*head, "", *lines, *shared])
 
 
-def _grouped(named: dict[str, Option]) -> Iterator[str]:
-    for title, names in {FIRST: FIRST_OPTIONS, **GROUPS}.items():
+def _grouped(named: dict[str, Option], first: Sequence[str]) -> Iterator[str]:
+    """The options by group; before those of a group all others, in their order the `first` ones."""
+    placed = {name for names in GROUPS.values() for name in names}
+    others = [name for name in dict.fromkeys([*first, *named]) if name not in placed]
+    for title, names in {FIRST: others, **GROUPS}.items():
         if present := [named[name] for name in names if name in named]:
             yield from ("", f"{title}:")
             yield from (line for option in present for line in _lines(option))

@@ -10,7 +10,6 @@ import html
 import io
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from i2i import __version__
 from i2i.errors import UsageError
-from i2i.files import appeared, atomic_write, make_folders, refused
+from i2i.files import appeared, atomic_write, make_folders, refused, shared_folder
 from i2i.models.info import FROM_NOISE, OWN, ModelInfo
 from i2i.models.styles import BUNDLED, STYLE_NAME
 from i2i.terminal import printable
@@ -46,7 +45,6 @@ _LARGEST_INDEX = 1 << 20
 FILES = ("ort.wasm.bundle.min.mjs", "ort-wasm-simd-threaded.wasm")
 """The runtime: its WebAssembly on one thread, and nothing of WebGPU and WebGL, whose results differ more."""
 INSTALLED = Path("node_modules", "onnxruntime-web", "dist")
-_MOST_BYTES = 64 << 20
 _BEGINNINGS = {".wasm": b"\0asm", ".mjs": b""}
 
 
@@ -81,8 +79,6 @@ def read_runtime(folder: Path | None) -> WebRuntime:
 
 def _content(path: Path) -> bytes:
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise UsageError(f"{path}: more than {_MOST_BYTES >> 20} MB; expected a file of onnxruntime-web")
         data = path.read_bytes()
     except OSError as error:
         reason = f"cannot be read: {error.strerror}; onnxruntime-web 1.20 or newer has it"
@@ -264,27 +260,24 @@ def _place(out: Path, files: Mapping[str, bytes], replace: bool) -> None:
 
     An earlier one is set aside first, and comes back if that fails.
     """
-    temporary = out.with_name(f".i2i-{secrets.token_hex(8)}.part")
-    aside = out.with_name(f"{temporary.name}.old")
-    try:
-        make_folders(out.parent)
+    make_folders(out.parent)
+    with shared_folder("site", out.parent) as beside:
+        new, old = beside / "new", beside / "old"
         for name, data in files.items():
-            make_folders((temporary / name).parent)
-            atomic_write(temporary / name, partial(shutil.copyfileobj, io.BytesIO(data)))
+            make_folders((new / name).parent)
+            atomic_write(new / name, partial(shutil.copyfileobj, io.BytesIO(data)))
         with contextlib.suppress(OSError):
             out.rmdir()  # one that is empty
-        if is_there := os.path.lexists(out):
-            if not replace:
-                raise appeared(out)
-            out.rename(aside)
         try:
-            temporary.rename(out)
-        except OSError:
-            if is_there:
-                aside.rename(out)
-            raise
-        shutil.rmtree(aside, ignore_errors=True)
-    except OSError as error:
-        raise refused(out, error) from None
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            if is_there := os.path.lexists(out):
+                if not replace:
+                    raise appeared(out)
+                out.rename(old)
+            try:
+                new.rename(out)
+            except OSError:
+                if is_there:
+                    old.rename(out)
+                raise
+        except OSError as error:
+            raise refused(out, error) from None

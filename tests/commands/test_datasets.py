@@ -77,7 +77,7 @@ def test_check_finds_copies(unpaired):
     images.write(unpaired / "testA" / "1.tif", images.read(unpaired / "trainA" / "1.png"))
     report = inspect(unpaired)
     assert report.exit_code == 0
-    assert [report.splits(paths) for paths in report.duplicates] == [{"train", "test"}, {"train"}]
+    assert [copies["splits"] for copies in report.duplicates] == [["test", "train"], ["train"]]
     full = inspect(unpaired, full=True)
     assert len(full.duplicates) == 3
     text = as_text(full)
@@ -104,8 +104,9 @@ def test_near_duplicates(tmp_path):
         images.write(tmp_path / f"train/{number}.png", smooth(number))
         images.write(tmp_path / f"train/{number} again.jpg", smooth(number), 90)
     report = inspect(tmp_path, full=True)
-    assert not report.duplicates and len(report.near) >= 4
-    assert all(paths[1].stem + " again" == paths[0].stem for paths in report.near)
+    assert not report.duplicates and len(report.near_duplicates) >= 4
+    files = [copies["files"] for copies in report.near_duplicates]
+    assert all(Path(b).stem + " again" == Path(a).stem for a, b in files)
     assert "near-duplicates (by difference hash, may err) within one split: " in as_text(report)
     assert difference_hash(Picture(np.full((9, 9, 3), 7, np.uint8))) is None
 
@@ -129,25 +130,25 @@ def test_check_of_layouts(tmp_path, name):
         make(tmp_path / file, number)
     report = inspect(tmp_path)
     assert report.exit_code == code
-    assert sorted(path for group in report.groups for path in group.paths) == sorted(tmp_path / f for f in files)
+    assert sum(group["pictures"] for group in report.groups) == len(files)
     if name == "alone":
-        assert report.unpaired == {"A, B": [tmp_path / "B/2.png"]}
+        assert report.without_partner == {"A, B": ["B/2.png"]}
 
 
 def test_check_of_both_layouts_in_one_folder(tmp_path):
     for name in ("train/1.png", "trainA/1.png", "trainB/1.png"):
         make(tmp_path / name)
     report = inspect(tmp_path)
-    assert [group.name for group in report.groups] == ["train", "trainA", "trainB"]
+    assert [group["name"] for group in report.groups] == ["train", "trainA", "trainB"]
     assert "all names match" in report.remarks[0]
 
 
 def test_check_of_pairs(tmp_path):
     make(tmp_path / "train/1.png", width=13)
-    assert inspect(tmp_path).odd == [tmp_path / "train/1.png"] and inspect(tmp_path).exit_code == 3
+    assert inspect(tmp_path).odd_width == ["train/1.png"] and inspect(tmp_path).exit_code == 3
     make(tmp_path / "two/A/1.png")
     make(tmp_path / "two/B/1.png", height=9)
-    assert inspect(tmp_path / "two").unequal == [(tmp_path / "two/A/1.png", tmp_path / "two/B/1.png")]
+    assert inspect(tmp_path / "two").unequal_sizes == [["A/1.png", "B/1.png"]]
 
 
 def test_check_of_a_list(tmp_path):
@@ -355,8 +356,8 @@ def test_divide_keeps_copies_and_pairs_together(tmp_path):
             make(tmp_path / f"in/{side}/{number}.{'png' if side == 'A' else 'jpg'}", number % 10 + 100 * (side == "B"))
     split_dataset(tmp_path / "in", tmp_path / "out", val=0.3, test=0.3)
     report = inspect(tmp_path / "out", full=True)
-    assert report.exit_code == 0 and len(report.groups) == 6 and not report.unpaired
-    assert report.duplicates and all(len(report.splits(paths)) == 1 for paths in report.duplicates)
+    assert report.exit_code == 0 and len(report.groups) == 6 and not report.without_partner
+    assert report.duplicates and all(len(copies["splits"]) == 1 for copies in report.duplicates)
 
 
 def test_divide_refuses(plain, tmp_path):

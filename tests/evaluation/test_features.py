@@ -11,13 +11,14 @@ import pytest
 import torch
 from evaluation_tools import changes, drawn, half_width
 from pickles import Calls
+from scipy.special import stdtrit
 from torch import Tensor
 from torchvision.models.inception import BasicConv2d
 
 from i2i.errors import InputError, ModelError, UsageError
 from i2i.evaluation import features
 from i2i.evaluation.features import Features, Inception, extract
-from i2i.evaluation.metrics import draws, linear, mean, student
+from i2i.evaluation.metrics import draws, linear, mean
 from i2i.models import state_dicts
 
 
@@ -357,7 +358,7 @@ def test_the_interval_of_kid_is_that_of_its_influences() -> None:
         return (own.sum(dim=1) - own.diagonal()) / (len(x) - 1) - ((x @ y.T / 6 + 1) ** 3).mean(dim=1)
 
     deviation = float((4 * means(a, b).var() / 150 + 4 * means(b, a).var() / 120) ** 0.5)
-    assert half_width(features.kid(a, b)) == pytest.approx(student(119) * deviation, rel=0.08)
+    assert half_width(features.kid(a, b)) == pytest.approx(stdtrit(119, 0.975) * deviation, rel=0.08)
 
 
 @pytest.mark.arithmetic
@@ -405,7 +406,7 @@ def test_the_draws_of_the_inception_score_follow_each_pictures_weight() -> None:
 def test_shares_vary_as_a_binomial_does() -> None:
     made, real = drawn(80, 2), 0.5 * drawn(80, 2, seed=1)
     found = features.precision(made, real)
-    expected = student(79) * (found.value * (1 - found.value) / 79) ** 0.5
+    expected = stdtrit(79, 0.975) * (found.value * (1 - found.value) / 79) ** 0.5
     assert 0.3 < found.value < 0.9 and half_width(found) == pytest.approx(expected, rel=0.1)
 
 

@@ -8,13 +8,14 @@ import pytest
 import torch
 from evaluation_tools import FAST, drawn, evaluated, flat, folder, model, picture, script
 from safetensors.torch import save_file
+from scipy.special import stdtrit
 from tiny_networks import tensors, tiny_vgg
 
 from i2i import images
 from i2i.evaluation import features
 from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
-from i2i.evaluation.metrics import mean, resized, student
+from i2i.evaluation.metrics import mean, resized
 from i2i.evaluation.result import Measure, difference, gap_closed, measured, verdict
 from i2i.models import model_file
 from i2i.models.info import describe
@@ -282,7 +283,7 @@ def test_the_gap_closed_has_an_interval() -> None:
     assert way["gap_closed"] == pytest.approx(0.5) and way["gap_closed_interval"] == pytest.approx([0.5, 0.5])
     noisy = measured("swd", mean(60 + 3 * drawn(40, seed=1), 0), 40)
     low, high = gap_closed(noisy, begin, floor)["gap_closed_interval"]
-    assert (high - low) / 2 == pytest.approx(student(39) * 3 / 40**0.5 / 60, rel=0.2)
+    assert (high - low) / 2 == pytest.approx(stdtrit(39, 0.975) * 3 / 40**0.5 / 60, rel=0.2)
 
 
 @pytest.mark.arithmetic

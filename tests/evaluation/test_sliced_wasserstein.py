@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 from evaluation_tools import changes, drawn, half_width
+from scipy.special import stdtrit
 from torch import Tensor
 
-from i2i.evaluation.metrics import linear, student
+from i2i.evaluation.metrics import linear
 from i2i.evaluation.sliced_wasserstein import (
     Influences,
     descriptors,
@@ -226,5 +227,7 @@ def test_coverage_of_the_sliced_wasserstein_distance() -> None:
     right = np.mean([estimate.value for estimate in found])
     intervals = [estimate.interval() or (0.0, 0.0) for estimate in found]
     assert np.mean([low <= right <= high for low, high in intervals]) >= 0.9
-    widths = np.mean([half_width(estimate) for estimate in found]) / (student(15) * np.std([e.value for e in found]))
+    widths = np.mean([half_width(estimate) for estimate in found]) / (
+        stdtrit(15, 0.975) * np.std([e.value for e in found])
+    )
     assert 0.8 <= widths <= 2.5

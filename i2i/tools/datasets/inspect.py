@@ -5,7 +5,7 @@ import contextlib
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,6 +39,7 @@ _CROP = 256  # the size of a training crop by default
 _SMALL = f"smaller_than_{_CROP}"
 _FEW = 8  # pictures of a group that are decoded in any case
 _MAX_COPIES = 4
+_KINDS = {"format": "formats", "channels": "channels", "depth": "depths"}
 
 
 @dataclass(frozen=True)
@@ -70,40 +71,31 @@ class Group:
 
 @dataclass
 class Report:
-    """The findings. `problems` would stop a training, `remarks` would not."""
+    """The findings, in the words of the JSON. `problems` would stop a training, `remarks` would not.
 
-    data: Path
+    A group has its pictures, how many are small, and the smallest, the median and the largest by area; if all are
+    decoded, also their formats, channels and depths.
+    """
+
+    data: str
     full: bool
-    groups: list[Group]
-    looks: dict[Path, Look]
+    layouts: list[str]
+    groups: list[dict[str, Any]]
+    damaged: list[dict[str, str]] = field(default_factory=list)
+    without_partner: dict[str, list[str]] = field(default_factory=dict)
+    odd_width: list[str] = field(default_factory=list)
+    unequal_sizes: list[list[str]] = field(default_factory=list)
+    duplicates: list[dict[str, list[str]]] = field(default_factory=list)
+    near_duplicates: list[dict[str, list[str]]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
-    unpaired: dict[str, list[Path]] = field(default_factory=dict)
-    odd: list[Path] = field(default_factory=list)
-    unequal: list[tuple[Path, Path]] = field(default_factory=list)
-    duplicates: list[list[Path]] = field(default_factory=list)
-    near: list[list[Path]] = field(default_factory=list)
-
-    def name(self, path: Path) -> str:
-        """A path as text, relative to the data set where it lies in it."""
-        root = self.data if is_folder(self.data) else self.data.parent
-        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
-
-    @property
-    def damaged(self) -> list[tuple[Path, str]]:
-        return [(path, look.damage) for path, look in self.looks.items() if look.damage]
 
     @property
     def exit_code(self) -> int:
         """0: fine. 3: some files are bad. 4: nothing to train on, or more damage than a training accepts."""
         if self.problems:
             return 4
-        return 3 if self.damaged or self.odd or self.unequal or self.unpaired else 0
-
-    def splits(self, paths: Iterable[Path]) -> set[str]:
-        """The splits that files belong to."""
-        wanted = set(paths)
-        return {group.split for group in self.groups if not wanted.isdisjoint(group.paths)}
+        return 3 if self.damaged or self.odd_width or self.unequal_sizes or self.without_partner else 0
 
 
 def inspect(data: Path, full: bool = False) -> Report:
@@ -129,9 +121,29 @@ def inspect(data: Path, full: bool = False) -> Report:
 
     with ThreadPoolExecutor() as pool:
         looks = dict(zip(paths, pool.map(look, paths), strict=True))
-    report = Report(data, full, found, looks, list(_problems(found, looks)), [*left_out.lines, *_remarks(found, looks)])
-    _compare_partners(report)
-    _find_duplicates(report)
+    root = data if is_folder(data) else data.parent
+    of_split = [(group.split, frozenset(group.paths)) for group in found]
+
+    def name(path: Path) -> str:
+        return str(path.relative_to(root)) if path.is_relative_to(root) else str(path)
+
+    def copies(alike: list[list[Path]]) -> list[dict[str, list[str]]]:
+        """Files that are equal, and the splits that they belong to."""
+        splits = [{split for split, files in of_split if not files.isdisjoint(paths)} for paths in alike]
+        return [
+            {"files": list(map(name, paths)), "splits": sorted(of)} for paths, of in zip(alike, splits, strict=True)
+        ]
+
+    report = Report(
+        str(data), full, list(dict.fromkeys(group.layout for group in found)), [_group(g, looks, full) for g in found]
+    )
+    report.damaged = [{"file": name(path), "reason": seen.damage} for path, seen in looks.items() if seen.damage]
+    report.problems, report.remarks = list(_problems(found, looks)), [*left_out.lines, *_remarks(found, looks)]
+    _compare_partners(report, data, found, looks, name)
+    duplicates = groups({path: seen.pixels for path, seen in looks.items()}) if full else same_bytes(looks)
+    near = groups({path: seen.difference for path, seen in looks.items()})
+    near = [paths for paths in near if len({looks[path].pixels for path in paths}) > 1]
+    report.duplicates, report.near_duplicates = copies(duplicates), copies(near)
     return report
 
 
@@ -224,12 +236,13 @@ def _problems(found: Sequence[Group], looks: dict[Path, Look]) -> Iterator[str]:
         yield f"nothing to train on: no training pictures of {missing}"
 
 
-def _compare_partners(report: Report) -> None:
-    looks = report.looks
-    others = {(b.name.replace("B", "A"), b.layout): b for b in report.groups if b.domain == "B"}
-    for a in report.groups:
+def _compare_partners(
+    report: Report, data: Path, found: Sequence[Group], looks: dict[Path, Look], name: Callable[[Path], str]
+) -> None:
+    others = {(b.name.replace("B", "A"), b.layout): b for b in found if b.domain == "B"}
+    for a in found:
         if a.layout == SIDE_BY_SIDE:
-            report.odd += [path for path in a.paths if looks[path].width % 2]
+            report.odd_width += [name(path) for path in a.paths if looks[path].width % 2]
         b = others.get((a.name, a.layout)) if a.domain == "A" else None
         if b is None:
             continue
@@ -237,102 +250,63 @@ def _compare_partners(report: Report) -> None:
             pairs = list(zip(a.paths, b.paths, strict=True))
         else:
             in_a, in_b = (
-                {path.relative_to(report.data / group.name).with_suffix(""): path for path in group.paths}
-                for group in (a, b)
+                {path.relative_to(data / group.name).with_suffix(""): path for path in group.paths} for group in (a, b)
             )
             pairs = [(in_a[stem], in_b[stem]) for stem in in_a if stem in in_b]
             if a.layout == UNPAIRED and len(pairs) < max(len(in_a), len(in_b)):
                 continue  # then they are not meant as pairs
             if alone := [p for stem, p in (in_a | in_b).items() if (stem in in_a) != (stem in in_b)]:
-                report.unpaired[f"{a.name}, {b.name}"] = alone
+                report.without_partner[f"{a.name}, {b.name}"] = list(map(name, alone))
         whole = [pair for pair in pairs if not any(looks[path].damage for path in pair)]
         unequal = [pair for pair in whole if len({(looks[path].width, looks[path].height) for path in pair}) > 1]
         if a.layout == UNPAIRED:
             fit = "and sizes" if not unequal else f"but {len(unequal)} pairs differ in size"
             report.remarks.append(f"{a.name}, {b.name}: all names match, {fit}: pairs for i2i train pix2pix too")
         else:
-            report.unequal += unequal
-
-
-def _find_duplicates(report: Report) -> None:
-    if not report.full:
-        report.duplicates = same_bytes(report.looks)
-        return
-    report.duplicates = groups({path: look.pixels for path, look in report.looks.items()})
-    near = groups({path: look.difference for path, look in report.looks.items()})
-    report.near = [paths for paths in near if len({report.looks[path].pixels for path in paths}) > 1]
+            report.unequal_sizes += [list(map(name, pair)) for pair in unequal]
 
 
 def as_json(report: Report) -> str:
     """The report as one JSON object in ASCII, whatever bytes file names have; lists are complete."""
-    return json.dumps(_content(report), indent=2, ensure_ascii=True)
+    return json.dumps({**vars(report), "exit_code": report.exit_code}, indent=2, ensure_ascii=True)
+
+
+def _group(group: Group, looks: dict[Path, Look], full: bool) -> dict[str, Any]:
+    seen = [look for path in group.paths if not (look := looks[path]).damage]
+    halves = 2 if group.domain == "AB" else 1
+    found: dict[str, Any] = {"name": group.name, "layout": group.layout, "split": group.split, "domain": group.domain}
+    small = sum(min(look.width // halves, look.height) < _CROP for look in seen)
+    found |= {"pictures": len(group.paths), "readable": len(seen), _SMALL: small}
+    if sizes := sorted(((look.width, look.height) for look in seen), key=lambda size: (size[0] * size[1], size)):
+        found |= {"smallest": sizes[0], "median": sizes[(len(sizes) - 1) // 2], "largest": sizes[-1]}
+    if full:  # how often each kind occurs, the most frequent first
+        for kind, name in _KINDS.items():
+            found[name] = dict(Counter(str(getattr(look, kind)) for look in seen).most_common())
+    return found
 
 
 def as_text(report: Report) -> str:
     """The report in lines; names have their control characters escaped, long lists are cut after ten."""
-    return "\n".join(_lines(report, _content(report)))
+    return "\n".join(_lines(report))
 
 
-def _content(report: Report) -> dict[str, Any]:
-    names = report.name
-
-    def copies(found: list[list[Path]]) -> list[dict[str, list[str]]]:
-        return [{"files": list(map(names, paths)), "splits": sorted(report.splits(paths))} for paths in found]
-
-    return {
-        "data": str(report.data),
-        "full": report.full,
-        "exit_code": report.exit_code,
-        "layouts": list(dict.fromkeys(group.layout for group in report.groups)),
-        "groups": [_group(report, group) for group in report.groups],
-        "damaged": [{"file": names(path), "reason": reason} for path, reason in report.damaged],
-        "without_partner": {where: list(map(names, paths)) for where, paths in report.unpaired.items()},
-        "odd_width": list(map(names, report.odd)),
-        "unequal_sizes": [list(map(names, pair)) for pair in report.unequal],
-        "duplicates": copies(report.duplicates),
-        "near_duplicates": copies(report.near),
-        "problems": report.problems,
-        "remarks": report.remarks,
-    }
-
-
-def _group(report: Report, group: Group) -> dict[str, Any]:
-    """A group: how many pictures are small, and the smallest, the median and the largest by area; if all are decoded,
-    their formats, channels and depths."""
-    looks = [look for path in group.paths if not (look := report.looks[path]).damage]
-    halves = 2 if group.domain == "AB" else 1
-    found: dict[str, Any] = {"name": group.name, "layout": group.layout, "split": group.split, "domain": group.domain}
-    small = sum(min(look.width // halves, look.height) < _CROP for look in looks)
-    found |= {"pictures": len(group.paths), "readable": len(looks), _SMALL: small}
-    if sizes := sorted(((look.width, look.height) for look in looks), key=lambda size: (size[0] * size[1], size)):
-        found |= {"smallest": sizes[0], "median": sizes[(len(sizes) - 1) // 2], "largest": sizes[-1]}
-    return found | (_kinds(looks) if report.full else {})
-
-
-def _kinds(looks: Iterable[Look]) -> dict[str, dict[str, int]]:
-    """How often each format, number of channels and depth occurs among readable pictures, the most frequent first."""
-    rows = [(look.format, str(look.channels), look.depth) for look in looks if not look.damage]
-    counts = [dict(Counter(column).most_common()) for column in zip(*rows, strict=True)] or [{}, {}, {}]
-    return dict(zip(("formats", "channels", "depths"), counts, strict=True))
-
-
-def _lines(report: Report, content: dict[str, Any]) -> Iterator[str]:
-    full, layouts = report.full, content["layouts"]
-    for layout in layouts:
+def _lines(report: Report) -> Iterator[str]:
+    for layout in report.layouts:
         yield printable(f"{report.data}: {layout} ({_USES[layout]})")
-        yield from (_group_line(group) for group in content["groups"] if group["layout"] == layout)
-    for name, counts in _kinds(report.looks.values()).items() if full else ():
-        yield f"{name}: {', '.join(f'{value} ({count:,})' for value, count in counts.items())}"
-    yield from _listed("damaged", [f"{bad['file']}: {bad['reason']}" for bad in content["damaged"]])
-    for where, names in content["without_partner"].items():
+        yield from (_group_line(group) for group in report.groups if group["layout"] == layout)
+    for name in _KINDS.values() if report.full else ():
+        counts = sum((Counter(group[name]) for group in report.groups), Counter[str]()).most_common()
+        yield f"{name}: {', '.join(f'{value} ({count:,})' for value, count in counts)}"
+    yield from _listed("damaged", [f"{bad['file']}: {bad['reason']}" for bad in report.damaged])
+    for where, names in report.without_partner.items():
         yield from _listed(f"without partner in {where}", names)
-    if SIDE_BY_SIDE in layouts:
-        yield from _listed("of odd width", content["odd_width"])
-    if {BY_NAME, LIST} & set(layouts):
-        yield from _listed("pairs of unequal size", list(map(", ".join, content["unequal_sizes"])))
-    yield from _copies("duplicates" if full else "duplicates (equal files)", content["duplicates"])
-    if full:
-        yield from _copies("near-duplicates (by difference hash, may err)", content["near_duplicates"])
+    if SIDE_BY_SIDE in report.layouts:
+        yield from _listed("of odd width", report.odd_width)
+    if {BY_NAME, LIST} & set(report.layouts):
+        yield from _listed("pairs of unequal size", list(map(", ".join, report.unequal_sizes)))
+    yield from _copies("duplicates" if report.full else "duplicates (equal files)", report.duplicates)
+    if report.full:
+        yield from _copies("near-duplicates (by difference hash, may err)", report.near_duplicates)
     else:
         yield "only headers were read; --full decodes every picture"
     yield from (f"remark: {remark}" for remark in report.remarks)

@@ -1,21 +1,18 @@
 """Labels with a file for each picture: Pascal VOC and YOLO."""
 
-import json
 import math
+import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-import yaml
-
 from i2i.errors import InputError, UsageError
 from i2i.plain_yaml import read_yaml
-from i2i.tools.labelled.layout import Layout, exchanged, is_picture, outside, renamed, stem, tails, within
+from i2i.tools.labelled.layout import Layout, exchanged, is_picture, outside, renamed, stem, tails
 
 _MAX_TAGS = 500_000
 _DOCUMENT_TYPE = re.compile(rb"<!(DOCTYPE|ENTITY)")
@@ -25,7 +22,6 @@ PICTURES = ("jpegimages", "images")
 _SEGMENTATIONS = ("SegmentationClass", "SegmentationObject")
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
 _TOP = Path()
-_PLACES = ("path", "train", "val", "test", "minival")
 _MAX_CLASSES = 1 << 31
 CLASSES, DATA = "classes.txt", ("data.yaml", "dataset.yaml", "data.yml")
 _SLACK = 1e-3
@@ -280,41 +276,23 @@ def count_classes(path: Path) -> int | None:
     except UsageError:
         return None
     names, count = values.get("names"), values.get("nc")
-    if names and isinstance(names, list | dict):
-        count = len(names) if isinstance(names, list) else 1 + _last(names)
+    if isinstance(names, dict) and {*map(type, names)} == {int}:
+        count = 1 + max(names)
+    elif names and isinstance(names, list | dict):  # `{person: 0, car: 1}` is the wrong way round
+        count = len(names)
     return count if type(count) is int and 0 < count < _MAX_CLASSES else None  # `nc: true` is no number
 
 
-def _last(names: dict[Any, Any]) -> int:
-    """The highest index. `{person: 0, car: 1}` is the wrong way round, and has as many classes as keys."""
-    with suppress(ValueError, TypeError, OverflowError):
-        return max(map(int, names))
-    return len(names) - 1
-
-
 def moved(path: Path, folder: Path, out: Path) -> bytes | None:
-    """The file with the absolute places within `folder` exchanged for those in `out`, None if there are none.
+    """The file with the places within `folder` exchanged for those in `out`, None if there are none.
 
     A training that reads the file in the output would otherwise read the input. All other bytes stay.
     """
     try:
-        read_yaml(path)  # its limits hold for what follows
-        text = path.read_bytes().decode()
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except (UsageError, OSError, UnicodeDecodeError, yaml.YAMLError):
+        data = before = path.read_bytes()
+    except OSError:
         return None
-    found = [(node, place) for node in _places(root) if (place := within(node.value, folder))]
-    for node, place in reversed(found):
-        exchanged = json.dumps(str(out.absolute() / place), ensure_ascii=False)
-        text = text[: node.start_mark.index] + exchanged + text[node.end_mark.index :]
-    # a byte that is no UTF-8 becomes \udcff, which YAML reads as Python does
-    return text.encode(errors="backslashreplace") if found else None
-
-
-def _places(root: yaml.Node | None) -> list[yaml.ScalarNode]:
-    """The values of `path` and of the splits, which may be lists; in the order of the text."""
-    if not isinstance(root, yaml.MappingNode):
-        return []
-    values = [value for key, value in root.value if key.value in _PLACES]
-    nodes = [node for value in values for node in (value.value if isinstance(value, yaml.SequenceNode) else [value])]
-    return [node for node in nodes if isinstance(node, yaml.ScalarNode) and node.style not in ("|", ">")]
+    for root in (folder.absolute(), folder.resolve()):
+        place = rb"""(?<![^\s"',[{:])""" + re.escape(os.fsencode(root)) + rb"""(?=[/\\\s"',\]}]|$)"""
+        data = re.sub(place, lambda _: os.fsencode(out.absolute()), data)
+    return data if data != before else None

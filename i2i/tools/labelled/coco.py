@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from i2i.data.folders import listed
 from i2i.errors import InputError
@@ -119,21 +119,15 @@ def _parsed(data: bytes) -> object:
     if b'"images"' not in data or b'"annotations"' not in data:
         return None
     try:
-        return json.loads(data, parse_constant=_refuse, parse_float=_finite)
-    except RecursionError:
-        raise InputError("not valid JSON: too deep") from None
-    except ValueError as error:
+        return json.loads(data, parse_constant=_finite, parse_float=_finite)
+    except (RecursionError, ValueError) as error:
         raise InputError(f"not valid JSON: {error}") from None
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no number")
 
 
 def _finite(text: str) -> float:
     """1e999 would be written as Infinity, which is no JSON."""
     if not math.isfinite(number := float(text)):
-        raise ValueError(f"{text[:80]} is too large for a number")
+        raise ValueError(f"{text[:80]} is no finite number")
     return number
 
 
@@ -190,30 +184,20 @@ def _wrong(image: _Image, width: int, height: int) -> str:
     return ""
 
 
-def _numbers(box: object) -> list[float]:
-    """The numbers of a box as floats, which those of 400 digits are not; empty if it is none."""
-    if not isinstance(box, list) or [type(number) in (int, float) for number in box] != 4 * [True]:
-        return []
-    try:
-        return list(map(float, box))
-    except OverflowError:
-        return []
-
-
 def _empty(box: object) -> str:
     """The fault of a box without pixels (the published training set of 2017 has two); empty if there is none."""
-    found = _numbers(box)
-    if not found or (found[2] and found[3]):
+    if not (isinstance(box, list) and len(box) == 4 and 0 in box[2:]):
         return ""
-    return f"the box {' '.join(f'{number:g}' for number in found)} (x, y, width, height) is empty"
+    return f"the box {' '.join(map(str, box))[:80]} (x, y, width, height) is empty"
 
 
 def _wrong_box(box: object, width: int, height: int) -> str:
     if box is None or box == []:
         return ""
-    if not (found := _numbers(box)):
+    try:
+        x, y, w, h = map(float, box if isinstance(box, list) and {*map(type, box)} <= {int, float} else ())
+    except (ValueError, OverflowError):  # not four numbers, or one of 400 digits
         return f"bbox {str(box)[:80]}: expected x, y, width, height"
-    x, y, w, h = found
     if outside((x, y, x + w, y + h), width, height):
         return f"the box {x:g} {y:g} {w:g} {h:g} (x, y, width, height) is not within {width}x{height} pixels"
     return ""
