@@ -104,8 +104,8 @@ def _download(name: str, options: PrepareDatasetCommand) -> int:
         for line in (*_described(entry), f"  to        {target}"):
             say_plain(line)
     fetched = fetch(entry, target, keep_archive=options.keep_archive, progress=fetching())
-    left_out = f", {fetched.unpacked.left_out:,} other files left out" if fetched.unpacked.left_out else ""
-    say_plain(f"{fetched.unpacked.pictures:,} pictures{left_out}; SHA-256 of the archive {fetched.sha256}")
+    left_out = f", {fetched.left_out:,} other files left out" if fetched.left_out else ""
+    say_plain(f"{fetched.pictures:,} pictures{left_out}; SHA-256 of the archive {fetched.sha256}")
     report = inspect(target)
     print(as_text(report))
     return 3 if report.damaged else 0

@@ -1,9 +1,9 @@
-"""The options of a command as data, so that the command line knows them before it imports anything heavy.
+"""The options of a command as data, for the command line and its help.
 
 A command's options are a frozen dataclass: its fields are the flags, its annotations their ranges, the text under a
 field its help. The classes of a training import torch, which takes seconds; so `options.json`, beside this file, holds
-what `describe` finds in them. `--help` and all mistakes of typing are answered from there. The file is also the frozen
-surface of the command line: a test compares it with the classes, and a change of an option shows in its diff.
+what `describe` finds in them. Their `--help` and all mistakes of typing are answered from there. The file is also the
+frozen surface of a training: a test compares it with the classes, and a change of an option shows in its diff.
 
     python -m i2i.commands.options      writes the file anew
 """
@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from i2i.commands import ALGORITHMS, COMMANDS, loaded
+from i2i.commands import ALGORITHMS, loaded
 from i2i.config import ALGORITHM, leaves
 from i2i.urls import PathOrURL, StorePath
 
@@ -162,10 +162,11 @@ def _own_texts(kind: type[Any]) -> dict[str, str]:
 
 
 def options_of(command: str, algorithm: str = "") -> list[Option]:
-    """The options of a command, from the file. A training has those that all share and those of its algorithm."""
-    read = _read()
-    own = read[command] if command != "train" else []
-    return own + (read["train"] + read[f"train {algorithm}"] if algorithm else [])
+    """The options of a command. A training has, from the file, those that all share and those of its algorithm."""
+    if command not in ("train", "plan"):
+        return describe(loaded(command)[1])
+    own = _read()["plan"] if command == "plan" else []
+    return own + (_read()["train"] + _read()[f"train {algorithm}"] if algorithm else [])
 
 
 @cache
@@ -177,11 +178,10 @@ def _read() -> dict[str, list[Option]]:
 
 
 def surface() -> str:
-    """Returns the text of `options.json`: the options of all commands, a line for each."""
+    """Returns the text of `options.json`: the options of all trainings, and of a plan, a line for each."""
     from i2i.commands.train import PlanCommand
 
-    own = {name: PlanCommand if name == "plan" else loaded(name)[1] for name in COMMANDS if name != "train"}
-    found = {name: describe(options) for name, options in own.items()}
+    found = {"plan": describe(PlanCommand)}
     trainings = {name: describe(loaded("train", name)[1]) for name in ALGORITHMS}
     first, *others = trainings.values()
     shared = [option for option in first if all(option in other for other in others)]

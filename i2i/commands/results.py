@@ -241,7 +241,6 @@ def _write_page(options: ExportCommand, models: tuple[str, ...], out: Path) -> N
     library = website.read_runtime(options.web_runtime)
     website.check_folder(out, options.overwrite)
     from i2i.inference.torch_runtime import check_installed, rounded
-    from i2i.signals import BOTH, Signals
 
     check_installed()
     made: dict[str, tuple[nn.Module, ModelInfo]] = {}

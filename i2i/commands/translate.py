@@ -3,17 +3,23 @@
 torchrun --nproc-per-node 4 -m -- i2i translate --style runs/monet photos/ -o out/    in several processes
 """
 
+import secrets
 import sys
 import time
-from collections.abc import Callable
+import webbrowser
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from socket import socket
 from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Interval
 
 from i2i.commands.options import POSITIONAL
 from i2i.config import narrowed
-from i2i.errors import OutputError, SomeFailed, UsageError
-from i2i.inference.options import FolderOptions
+from i2i.errors import ModelError, OutputError, SomeFailed, UsageError
+from i2i.inference.options import FolderOptions, ModelOptions, Precision, RuntimeName
 from i2i.machine import meet, place, together
 from i2i.signals import BOTH, STOPPING, Signals, interrupted
 from i2i.terminal import Progress, fetching, printable, progress, say_plain
@@ -21,20 +27,6 @@ from i2i.urls import PathOrURL, StorePath
 
 if TYPE_CHECKING:
     from i2i.folders.report import Report
-
-import secrets
-import webbrowser
-from collections import Counter
-from collections.abc import Sequence
-from socket import socket
-from typing import TYPE_CHECKING
-
-from annotated_types import Ge, Interval
-
-from i2i.errors import ModelError
-from i2i.inference.options import ModelOptions, Precision, RuntimeName
-
-if TYPE_CHECKING:
     from i2i.models.styles import Style
 
 
@@ -317,7 +309,6 @@ def _named(name: str) -> "list[Style]":
 
 def _serve(options: ServeCommand, styles: "dict[str, Style]", token: str, listening: socket) -> None:
     """Serve until a signal comes."""
-    from i2i.signals import BOTH, Signals, interrupted
     from i2i.tools.page import server
     from i2i.tools.page.studio import Bounds, Studio
 

@@ -304,11 +304,11 @@ def diversity(pictures: Pictures, seed: int = 0) -> Estimate:
     enough(len(pictures), 2, "diversity")
     small = [resized(pictures[i], _DIVERSITY_SIZE, _DIVERSITY_SIZE).flatten() for i in range(len(pictures))]
     rows = (torch.stack(small).double() + 1) / 2
-    return of_pairs(mean_of_pairs(rows, _mean_l1, weights_of(len(pictures), seed)), len(pictures))
 
+    def mean_l1(some: Tensor, all_rows: Tensor) -> Tensor:
+        return torch.cdist(some, all_rows, p=1) / rows.shape[1]
 
-def _mean_l1(some: Tensor, rows: Tensor) -> Tensor:
-    return torch.stack([(rows - row).abs().mean(dim=1) for row in some])
+    return of_pairs(mean_of_pairs(rows, mean_l1, weights_of(len(pictures), seed)), len(pictures))
 
 
 RESIZER = "bicubic (a = -0.5), antialiased, float32, clamped: torch.nn.functional.interpolate(antialias=True)"

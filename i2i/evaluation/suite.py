@@ -196,7 +196,9 @@ class MetricSuite:
         self.protocol["sets"] = size_note(size)
         resized = outputs.at_size(size)
         if "diversity" in wanted:
-            found |= self._if_defined("diversity", lambda: self._diversity(resized))
+            found |= self._if_defined(
+                "diversity", lambda: measured("diversity", metrics.diversity(resized, self.seed), len(resized))
+            )
         if reference is None:
             return found
         self.protocol |= self._protocol_of_sets(wanted)
@@ -271,9 +273,6 @@ class MetricSuite:
                 raise
             self.note(str(error))
             return {}
-
-    def _diversity(self, pictures: Pictures) -> Measure:
-        return measured("diversity", metrics.diversity(pictures, self.seed), len(pictures))
 
     def _swd(self, outputs: Pictures, reference: Pictures, patches: int | None) -> Measure:
         result = sliced_wasserstein.swd(outputs, reference, self.options.seeds, patches, influences=True)

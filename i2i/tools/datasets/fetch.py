@@ -108,18 +108,11 @@ def find_set(name: str) -> PublicSet:
 
 
 @dataclass(frozen=True)
-class Unpacked:
-    """The pictures that were unpacked, and the other files that were left out."""
+class Fetched:
+    """The pictures that were unpacked, the other files that were left out, the archive's address, and its SHA-256."""
 
     pictures: int
     left_out: int
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """The result, the address of the archive, and its SHA-256."""
-
-    unpacked: Unpacked
     url: str
     sha256: str
 
@@ -150,18 +143,18 @@ def fetch(
         else:
             url, found = _download(entry, archive, progress, context)
         try:
-            unpacked = unpack(archive, target)
+            pictures, left_out = unpack(archive, target)
         except InputError:
             if not brought:
                 archive.unlink()
             raise
         source = {"name": entry.name, "url": url, "sha256": found, "pinned": entry.sha256 is not None}
-        source |= {"pictures": unpacked.pictures, "licence": entry.licence, "paper": entry.paper}
+        source |= {"pictures": pictures, "licence": entry.licence, "paper": entry.paper}
         text = json.dumps(source, indent=2) + "\n"
         atomic_write(target / SOURCE, lambda file: file.write(text.encode("ascii")))
         if not (keep_archive or brought):
             archive.unlink()
-    return Fetched(unpacked, url, found)
+    return Fetched(pictures, left_out, url, found)
 
 
 def _check_free(target: Path) -> None:
@@ -204,9 +197,10 @@ def _folders_above(path: Path) -> Iterator[None]:
                 parent.rmdir()
 
 
-def unpack(archive: Path, target: Path) -> Unpacked:
+def unpack(archive: Path, target: Path) -> tuple[int, int]:
     """Unpack the pictures of a zip or tar archive into the new folder `target`, whole or not at all.
 
+    Returns how many pictures there are, and how many other files were left out.
     Hidden files and other files are left out. A single folder around everything is taken away. An archive is refused
     for a link, a device, or a name that leads out of the folder, and beyond `MAX_MEMBERS` or `MAX_BYTES`.
 
@@ -220,7 +214,7 @@ def unpack(archive: Path, target: Path) -> Unpacked:
         shutil.rmtree(folder, ignore_errors=True)  # left by a killed process
         try:
             folder.mkdir()
-            unpacked = _unpack(archive, folder)
+            found = _unpack(archive, folder)
             (first, *others) = folder.iterdir()
             alone = not others and first.is_dir() and first.name not in _LAYOUT
             (first if alone else folder).rename(target)
@@ -230,10 +224,10 @@ def unpack(archive: Path, target: Path) -> Unpacked:
             raise refused(target, error) from error
         finally:
             shutil.rmtree(folder, ignore_errors=True)
-    return unpacked
+    return found
 
 
-def _unpack(archive: Path, folder: Path) -> Unpacked:
+def _unpack(archive: Path, folder: Path) -> tuple[int, int]:
     pictures = left_out = total = 0
     try:
         for count, (name, size, content) in enumerate(_members(archive), 1):
@@ -261,7 +255,7 @@ def _unpack(archive: Path, folder: Path) -> Unpacked:
         raise
     if not pictures:
         raise InputError(f"no pictures in it, {left_out} other files")
-    return Unpacked(pictures, left_out)
+    return pictures, left_out
 
 
 def _special(name: str) -> InputError:

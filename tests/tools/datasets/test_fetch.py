@@ -29,7 +29,7 @@ from local_server import file, redirect, running
 from i2i.errors import InputError, LockedError, OutputError, UsageError
 from i2i.files import locked
 from i2i.tools.datasets import fetch as module
-from i2i.tools.datasets.fetch import SETS, PublicSet, Unpacked, fetch, find_set, unpack
+from i2i.tools.datasets.fetch import SETS, PublicSet, fetch, find_set, unpack
 
 PICTURE = b"\x89PNG\r\n\x1a\n" + bytes(range(256)) * 4
 
@@ -93,7 +93,7 @@ GOOD = [
 @pytest.mark.parametrize("mode", ["w", "w:gz", "w:bz2", "w:xz"])
 def test_tar(tmp_path, mode, format):
     archive = make_tar(tmp_path / "any name", [(tar_info("set", tarfile.DIRTYPE), b""), *GOOD], mode, format)
-    assert unpack(archive, tmp_path / "new" / "out") == Unpacked(2, 3)
+    assert unpack(archive, tmp_path / "new" / "out") == (2, 3)
     assert listed(tmp_path / "new") == ["out/train/1.png", "out/train/Zoë 2.JPG"]
     assert (tmp_path / "new/out/train/Zoë 2.JPG").read_bytes() == PICTURE * 2
 
@@ -101,7 +101,7 @@ def test_tar(tmp_path, mode, format):
 @pytest.mark.promise("R49")
 def test_zip(tmp_path):
     archive = make_zip(tmp_path / "any name", [("set/", b""), *GOOD])
-    assert unpack(archive, tmp_path / "out") == Unpacked(2, 3)
+    assert unpack(archive, tmp_path / "out") == (2, 3)
     assert listed(tmp_path / "out") == ["train/1.png", "train/Zoë 2.JPG"]
 
 
@@ -192,7 +192,7 @@ def test_more_than_the_limits(tmp_path, monkeypatch, make, limit):
     monkeypatch.setattr(module, limit, allowed - 1)
     check_refused(archive, "more than .* files or .* bytes when unpacked")
     monkeypatch.setattr(module, limit, allowed)
-    assert unpack(archive, tmp_path / "out") == Unpacked(5, 1)
+    assert unpack(archive, tmp_path / "out") == (5, 1)
 
 
 @pytest.mark.promise("R49", "H16")
@@ -232,7 +232,7 @@ def test_cut_off(tmp_path, make):
 def test_a_tar_that_ends_early(tmp_path, mode, size):
     """Its members have 1536 bytes each: it ends between two of them, before the zeros of the end, or in a header."""
     whole = make_tar(tmp_path / "a", [(f"set/{n}.png", bytes(1_000)) for n in range(3)], "w").read_bytes()
-    assert unpack(tmp_path / "a", tmp_path / "whole") == Unpacked(3, 0)
+    assert unpack(tmp_path / "a", tmp_path / "whole") == (3, 0)
     shutil.rmtree(tmp_path / "whole")
     with COMPRESSED[mode](tmp_path / "a", "wb") as file:
         file.write(whole[:size])
@@ -291,7 +291,7 @@ def test_any_bytes(tmp_path):
         (tmp_path / "a").write_bytes(data)
         try:
             unpacked = unpack(tmp_path / "a", tmp_path / f"out{case}")
-            assert unpacked.pictures + unpacked.left_out == 4, "a suffix may be another now"
+            assert sum(unpacked) == 4, "a suffix may be another now"
             outcomes.add("whole")
         except InputError:
             outcomes.add("refused")
@@ -436,7 +436,7 @@ def test_fetch(server, tmp_path, suffix, data):
     assert listed(tmp_path) == [f"sets/toys/{name}" for name in ("SOURCE.json", "trainA/1.png", "trainB/1.png")]
     source = json.loads((tmp_path / "sets/toys/SOURCE.json").read_bytes())
     assert (source["url"], source["sha256"], source["pinned"]) == (url, entry.sha256, True)
-    assert (fetched.unpacked.pictures, fetched.unpacked.left_out) == (2, 1)
+    assert (fetched.pictures, fetched.left_out) == (2, 1)
 
 
 @pytest.mark.promise("R50")
@@ -509,7 +509,7 @@ def no_network(monkeypatch):
 def test_an_archive_put_there_by_hand_needs_no_network(no_network, tmp_path):
     (tmp_path / "toys.zip").write_bytes(DATA)
     entry = toys("https://localhost/toys.zip", sha256=hashlib.sha256(DATA).hexdigest())
-    assert fetch(entry, tmp_path / "toys").unpacked.pictures == 2
+    assert fetch(entry, tmp_path / "toys").pictures == 2
     assert (tmp_path / "toys.zip").exists(), "it is not ours to remove"
     (tmp_path / "again.zip").write_bytes(DATA)
     with pytest.raises(InputError, match="its SHA-256 is"):
