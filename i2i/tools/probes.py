@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from torch import nn
 
     from i2i.inference.options import Precision
-    from i2i.inference.runtimes import Chosen
     from i2i.models.info import ModelInfo
 
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -33,6 +32,9 @@ SECONDS = 300.0
 """A child may take so long; then its trial counts as hanging."""
 SIDE, WIDTH, BLOCKS, SEED = 64, 32, 2, 0
 """The picture and the network of the trial, which is wide enough for all that `acceleration` exchanges."""
+RUNTIMES = {"torch": "torch", "openvino": "OpenVINO", "onnx": "ONNX Runtime"}
+"""Those of a CPU, with their names."""
+DEVICES = ("plain", *RUNTIMES, "cuda", "mps")
 _CHILD = "import sys; sys.path[:] = {path!r}; from i2i.tools.probes import main; main()"
 
 
@@ -129,50 +131,38 @@ def _arithmetic(device: str) -> list[dict[str, Any]]:
 
     if device == "mps" and not torch.backends.mps.is_available():
         return []
-    return [asdict(found) for found in DEVICES[device]()]
+    return [asdict(found) for found in differences(device)]
 
 
-def _plain() -> Iterator[Difference]:
-    """The reference itself, against float64."""
+def differences(device: str) -> Iterator[Difference]:
+    """How far one of `DEVICES` is from the reference in each of its precisions; the reference itself, from float64."""
     import copy
 
     import torch
 
-    network, _, batch, reference = _sample()
-    with torch.no_grad():
-        expected = copy.deepcopy(network).double()(torch.from_numpy(batch).double()).numpy()
-    yield _difference("plain layers", "fp32", reference, expected)
+    if device == "plain":
+        network, _, batch, reference = _sample()
+        with torch.no_grad():
+            expected = copy.deepcopy(network).double()(torch.from_numpy(batch).double()).numpy()
+        yield _difference("plain layers", "fp32", reference, expected)
+    elif device == "cuda":
+        for number in range(torch.cuda.device_count()):
+            yield from _tried(f"cuda:{number}", f"cuda:{number}", "torch", torch.cuda.is_bf16_supported(), fp16=True)
+    elif device == "mps":
+        yield from _tried("mps", "mps", "torch", torch.backends.mps.is_macos_or_newer(14, 0), fp16=True)
+    else:
+        yield from _tried(RUNTIMES[device], "cpu", device, has_bf16() and device != "onnx")
 
 
-def _on_cpu(runtime: "Chosen", name: str) -> Iterator[Difference]:
-    return _tried(name, "cpu", runtime, ["fp32", "bf16"] if has_bf16() and runtime != "onnx" else ["fp32"])
-
-
-def _cuda() -> Iterator[Difference]:
-    import torch
-
-    for number in range(torch.cuda.device_count()):
-        yield from _on_gpu(f"cuda:{number}", torch.cuda.is_bf16_supported())
-
-
-def _mps() -> Iterator[Difference]:
-    import torch
-
-    return _on_gpu("mps", torch.backends.mps.is_macos_or_newer(14, 0))
-
-
-def _on_gpu(device: str, bf16: bool) -> Iterator[Difference]:
-    return _tried(device, device, "torch", ["fp32", "bf16", "fp16"] if bf16 else ["fp32", "fp16"])
-
-
-def _tried(name: str, device: str, runtime: "Chosen", precisions: "list[Precision]") -> Iterator[Difference]:
+def _tried(name: str, device: str, runtime: Any, bf16: bool, fp16: bool = False) -> Iterator[Difference]:
     """The network as a translation on that device computes it, in each precision."""
     from i2i.device import choose_device
     from i2i.inference.options import ModelOptions
     from i2i.inference.prepare import load_network
 
     network, info, batch, reference = _sample()
-    for precision in precisions:
+    has: dict[Precision, bool] = {"fp32": True, "bf16": bf16, "fp16": fp16}
+    for precision in (precision for precision, is_there in has.items() if is_there):
         options = ModelOptions(device=device, runtime=runtime, precision=precision)
         try:
             loaded = load_network(network, info, choose_device(device), options, runtime, precision)
@@ -215,11 +205,3 @@ def _reason(error: BaseException) -> str:
 
 
 TRIALS: dict[str, Callable[[str], Any]] = {"import": _import, "devices": _devices, "arithmetic": _arithmetic}
-DEVICES: dict[str, Callable[[], Iterator[Difference]]] = {
-    "plain": _plain,
-    "torch": lambda: _on_cpu("torch", "torch"),
-    "openvino": lambda: _on_cpu("openvino", "OpenVINO"),
-    "onnx": lambda: _on_cpu("onnx", "ONNX Runtime"),
-    "cuda": _cuda,
-    "mps": _mps,
-}

@@ -7,7 +7,7 @@ import torch
 
 from i2i.inference.torch_runtime import TorchRuntime
 from i2i.tools import probes
-from i2i.tools.probes import DEVICES, Answer, Difference, probe
+from i2i.tools.probes import Answer, Difference, differences, probe
 
 LIBRARIES = {
     "sound_lib": "",
@@ -52,12 +52,12 @@ def test_an_answer_comes_before_the_next_trial_is_done() -> None:
 
 
 def test_the_reference_is_float64_up_to_rounding() -> None:
-    (found,) = DEVICES["plain"]()
+    (found,) = differences("plain")
     assert not found.problem and 0 < found.largest < 0.01
 
 
 def test_this_processor_computes_as_the_plain_layers() -> None:
-    exact = next(iter(DEVICES["torch"]()))
+    exact = next(iter(differences("torch")))
     assert (exact.name, exact.precision, exact.problem) == ("torch", "fp32", "")
     assert exact.largest < 0.05
 
@@ -65,7 +65,7 @@ def test_this_processor_computes_as_the_plain_layers() -> None:
 def test_a_device_that_is_off_is_measured_in_levels(monkeypatch: pytest.MonkeyPatch) -> None:
     sound = TorchRuntime.run
     monkeypatch.setattr(TorchRuntime, "run", lambda *given: sound(*given) + 2 / 255)
-    exact = next(iter(DEVICES["torch"]()))
+    exact = next(iter(differences("torch")))
     assert exact.largest == pytest.approx(1, abs=0.01) and exact.mean == pytest.approx(1, abs=0.01)
 
 
@@ -74,7 +74,7 @@ def test_apples_gpu_is_tried_in_each_precision_that_it_has(macos: int, monkeypat
     """A CPU plays it."""
     monkeypatch.setattr("i2i.device.choose_device", lambda name: torch.device("cpu"))
     monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: major <= macos)
-    found = {tried.precision: tried for tried in DEVICES["mps"]()}
+    found = {tried.precision: tried for tried in differences("mps")}
     assert list(found) == ["fp32", "bf16", "fp16"][:: 2 if macos == 13 else 1]
     assert all(tried.name == "mps" and not tried.problem for tried in found.values())
     assert 0 < found["fp32"].largest < 0.05 < found["fp16"].largest < 2
@@ -89,16 +89,16 @@ def test_an_operation_that_apples_gpu_lacks_is_named(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("i2i.device.choose_device", lambda name: torch.device("cpu"))
     monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, minor: False)
     monkeypatch.setattr(TorchRuntime, "run", refuse)
-    assert all(lacks in tried.problem for tried in DEVICES["mps"]())
+    assert all(lacks in tried.problem for tried in differences("mps"))
 
 
 def test_numbers_that_are_not_finite_and_errors_are_problems(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(TorchRuntime, "run", lambda self, batch, seed=None: batch * float("nan"))
-    assert next(iter(DEVICES["torch"]())).problem == "gives values that are not finite"
+    assert next(iter(differences("torch"))).problem == "gives values that are not finite"
 
     def refuse(*_: object) -> None:
         raise RuntimeError("CUDA error:\nno kernel image is available")
 
     monkeypatch.setattr(TorchRuntime, "run", refuse)
     expected = Difference("torch", "fp32", problem="RuntimeError: no kernel image is available")
-    assert next(iter(DEVICES["torch"]())) == expected
+    assert next(iter(differences("torch"))) == expected
