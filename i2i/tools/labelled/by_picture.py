@@ -21,7 +21,6 @@ _NAMES = re.compile(rb"(<(filename|path)\s*>)([^<]*)(</\2\s*>)")
 PICTURES = ("jpegimages", "images")
 _SEGMENTATIONS = ("SegmentationClass", "SegmentationObject")
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
-_TOP = Path()
 _MAX_CLASSES = 1 << 31
 CLASSES, DATA = "classes.txt", ("data.yaml", "dataset.yaml", "data.yml")
 _SLACK = 1e-3
@@ -58,35 +57,26 @@ class Voc(Layout):
         for label in sorted(set(labels.values()) - set(pairs.values())):
             self.problems[label] = "a label file without a picture"
         self.lists = [path for path in files if "ImageSets" in path.parts[:-1] and path.suffix == ".txt"]
-        self._names = self._pictures_by_name()
+        roots = sorted({_root(path) for path in self.lists}, key=lambda root: len(root.parts))
+        self._roots = {picture: root for root in roots for picture in self.items if picture.is_relative_to(root)}
+        self._names: defaultdict[str, list[Path]] = defaultdict(list)
+        for picture in self.items:
+            for name in tails(stem(picture).as_posix()):
+                self._names[name].append(picture)
         self._listed: dict[Path, set[Path]] = {}
         for path in self.lists:
             self._listed[path] = set().union(*(self.named(path, line)[1] for line in self.lines(path)))
 
-    def _pictures_by_name(self) -> dict[Path, dict[str, list[Path]]]:
-        """Root → name, with all or some of its folders → pictures.
+    def named(self, source: Path, line: str) -> tuple[str, Sequence[Path]]:
+        """The first word, which may have folders, a suffix, and backslashes.
 
         A list names the pictures below its own root, that holds its `ImageSets`, and not those below a deeper one;
-        where there are none, those of the top, or all.
+        where there are none, all.
         """
-        roots = {_root(path) for path in self.lists}
-        own: defaultdict[Path, list[Path]] = defaultdict(list)
-        for picture in self.items:
-            above = [root for root in roots if picture.is_relative_to(root)]
-            own[max(above, key=lambda root: len(root.parts), default=_TOP)].append(picture)
-        found: dict[Path, dict[str, list[Path]]] = {}
-        for root in roots:
-            names = found[root] = defaultdict(list)
-            for picture in own.get(root) or own.get(_TOP) or self.items:
-                for name in tails(stem(picture).as_posix()):
-                    names[name].append(picture)
-        return found
-
-    def named(self, source: Path, line: str) -> tuple[str, Sequence[Path]]:
-        """The first word, which may have folders, a suffix, and backslashes."""
-        word, names = (line.split() or [""])[0], self._names[_root(source)]
+        word = (line.split() or [""])[0]
         name = word.rpartition(".")[0] if is_picture(Path(word)) else word
-        return word, next((names[tail] for tail in tails(name) if tail in names), ())
+        found = next((self._names[tail] for tail in tails(name) if tail in self._names), [])
+        return word, [picture for picture in found if self._roots.get(picture) == _root(source)] or found
 
     def splits(self, picture: Path) -> set[str]:
         return super().splits(picture) | {path.stem for path, named in self._listed.items() if picture in named}
