@@ -238,8 +238,6 @@ NEIGHBOURS = 3  # k of precision and recall
 
 
 def _checked(a: Tensor, b: Tensor, least: int, what: str) -> tuple[Tensor, Tensor]:
-    if a.dim() != 2 or b.dim() != 2 or a.shape[1] != b.shape[1]:
-        raise ValueError(f"features of shapes {tuple(a.shape)} and {tuple(b.shape)} cannot be compared")
     enough(min(len(a), len(b)), least, what)
     return a.double(), b.double()
 

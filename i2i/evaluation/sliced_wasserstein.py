@@ -226,10 +226,8 @@ def sliced_wasserstein(
 ) -> float:
     """The mean over random directions of the Wasserstein-1 distance of two sets (N, D) projected on them.
 
-    Range: 0 and up. `influences` of both sets are added to. Raises `ValueError` for sets of unequal size.
+    Range: 0 and up. `influences` of both sets are added to.
     """
-    if a.shape != b.shape:
-        raise ValueError(f"sets of shapes {tuple(a.shape)} and {tuple(b.shape)}: as many descriptors in both, please")
     directions = torch.randn(projections, a.shape[1], generator=torch.Generator().manual_seed(seed)).to(a)
     directions, distance = directions / directions.norm(dim=1, keepdim=True), 0.0
     for some in directions.split(_DIRECTIONS_AT_ONCE):

@@ -65,11 +65,6 @@ def test_ssim_agrees_with_a_direct_computation() -> None:
     assert ssim(a.float(), a.float()).tolist() == pytest.approx([1, 1], abs=1e-6)
 
 
-def test_images_of_different_sizes_are_not_compared() -> None:
-    with pytest.raises(ValueError, match="shapes"):
-        l1(pictures(0), pictures(0)[..., :20])
-
-
 def test_ms_ssim_agrees_with_torchmetrics() -> None:
     image = pytest.importorskip("torchmetrics.functional.image")
     generator = torch.Generator().manual_seed(5)
@@ -82,8 +77,6 @@ def test_ms_ssim_agrees_with_torchmetrics() -> None:
     assert ms_ssim(a, b).tolist() == pytest.approx(expected.tolist(), abs=1e-4)
     assert ms_ssim(a, a).tolist() == pytest.approx([1, 1, 1], abs=1e-6)
     assert 0 <= ms_ssim(a, -a).max() < 0.1
-    with pytest.raises(ValueError, match="176"):
-        ms_ssim(a[..., :175], a[..., :175])
 
 
 def test_luminance_is_pillows() -> None:
