@@ -1,9 +1,9 @@
 """The options of a command as data, for the command line and its help.
 
 A command's options are a frozen dataclass: its fields are the flags, its annotations their ranges, the text under a
-field its help. The classes of a training import torch, which takes seconds; so `options.json`, beside this file, holds
-what `describe` finds in them. Their `--help` and all mistakes of typing are answered from there. The file is also the
-frozen surface of a training: a test compares it with the classes, and a change of an option shows in its diff.
+field its help. Some classes of a training import torch, which takes seconds; so `options.json`, beside this file, holds
+what `describe` finds in them. Their `--help` and all mistakes of typing are answered from there. The file is also their
+frozen surface: a test compares it with the classes, and a change of an option shows in its diff.
 
     python -m i2i.commands.options      writes the file anew
 """
@@ -162,11 +162,23 @@ def _own_texts(kind: type[Any]) -> dict[str, str]:
 
 
 def options_of(command: str, algorithm: str = "") -> list[Option]:
-    """The options of a command. A training has, from the file, those that all share and those of its algorithm."""
+    """The options of a command. A training has those that all share and those of its algorithm."""
     if command not in ("train", "plan"):
         return describe(loaded(command)[1])
     own = _read()["plan"] if command == "plan" else []
-    return own + (_read()["train"] + _read()[f"train {algorithm}"] if algorithm else [])
+    if not algorithm:
+        return own
+    listed = [*light(), *_read()["train"], *_read()[f"train {algorithm}"]]
+    return own + list({option.name: option for option in listed}.values())
+
+
+@cache
+def light() -> list[Option]:
+    """The options of trainings whose classes need no torch; an algorithm may change them."""
+    from i2i.data.options import DataOptions
+    from i2i.training.schedule import TrainingOptions
+
+    return [*describe(DataOptions), *describe(TrainingOptions)]
 
 
 @cache
@@ -185,10 +197,9 @@ def surface() -> str:
     trainings = {name: describe(loaded("train", name)[1]) for name in ALGORITHMS}
     first, *others = trainings.values()
     shared = [option for option in first if all(option in other for other in others)]
-    found["train"] = shared
-    found |= {
-        f"train {name}": [option for option in options if option not in shared] for name, options in trainings.items()
-    }
+    found["train"] = [option for option in shared if option not in light()]
+    for name, options in trainings.items():
+        found[f"train {name}"] = [option for option in options if option not in [*light(), *shared]]
     sections = (f"{json.dumps(name)}: [\n" + ",\n".join(map(_line, options)) + "\n]" for name, options in found.items())
     return "{\n" + ",\n".join(sections) + "\n}\n"
 
