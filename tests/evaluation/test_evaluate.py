@@ -349,7 +349,7 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -
 def test_an_evaluation_is_a_function_too_and_needs_no_torchmetrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("torchmetrics", "torch_fidelity", "scipy"):
+    for name in ("torchmetrics", "torch_fidelity"):
         monkeypatch.setitem(sys.modules, name, None)  # its import fails
     a = folder(tmp_path / "a", 2, size=(176, 176))
     found = evaluate([str(a), str(a)], EvaluationOptions(metrics=("l1", "ms_ssim", "swd"), seeds=(0,), size=176))
