@@ -61,7 +61,8 @@ def evaluate(options: EvaluateCommand) -> None:
     chosen = narrowed(options, EvaluationOptions)
     found = find_inputs(options.inputs, chosen)
     from i2i.evaluation.evaluate import measure
-    from i2i.evaluation.result import REPORT_NAME, check_replaceable, table, write
+    from i2i.evaluation.result import REPORT_NAME, check_replaceable, write
+    from i2i.evaluation.tables import text
 
     if report is not None:
         check_replaceable(report)
@@ -69,7 +70,7 @@ def evaluate(options: EvaluateCommand) -> None:
     evaluation = measure(found, chosen, say_plain)
     if report is not None:
         write(evaluation, report, command)
-    print(evaluation.to_json(command) if options.json else table(evaluation, command), end="" if options.json else "\n")
+    print(evaluation.to_json(command).rstrip() if options.json else text(evaluation.to_mapping(command)))
     if report is None and evaluation.rows and found.run:
         path = found.run / REPORT_NAME
         other = path.with_stem(f"{path.stem}-NAME")

@@ -1,6 +1,6 @@
 """The result of an evaluation: rows of numbers with their intervals, how they compare, and the protocol behind them.
 
-`Evaluation.to_json` writes it for programs, `table` for people.
+`Evaluation.to_json` writes it for programs, `tables.text` for people.
 """
 
 import json
@@ -15,10 +15,9 @@ from typing import Any
 from i2i import __version__
 from i2i.errors import UsageError
 from i2i.evaluation.metrics import Estimate
-from i2i.evaluation.options import HIGHER_IS_BETTER, LOWER_IS_BETTER, METRICS
+from i2i.evaluation.options import METRICS
 from i2i.evaluation.training_log import Validation, best_steps
 from i2i.files import atomic_write
-from i2i.terminal import printable
 
 REPORT_NAME = "evaluation.json"
 """The file in a run folder that the numbers of its models go to; the report page shows it."""
@@ -111,10 +110,10 @@ class Evaluation:
     validations: list[Validation] = field(default_factory=list)
     validation_protocol: dict[str, str] = field(default_factory=dict)
 
-    def to_json(self, command: str = "") -> str:
-        """ASCII: `table` (row → metric → number), `results` with all details, `comparisons`, `protocol`, `command`.
+    def to_mapping(self, command: str = "") -> dict[str, Any]:
+        """`table` (row → metric → number), `results` with all details, `comparisons`, `protocol`, `command`.
 
-        Numbers that are not finite are null: JSON has no others.
+        Numbers that are not finite are None: JSON has no others.
         """
         values: dict[str, Any] = {
             "i2i": __version__,
@@ -129,7 +128,12 @@ class Evaluation:
             values["validations"] = [asdict(validation) for validation in self.validations]
             values["best_steps"] = best_steps(self.validations)
             values["validation_protocol"] = self.validation_protocol
-        return json.dumps(_finite(values), indent=1, allow_nan=False) + "\n"
+        found: dict[str, Any] = _finite(values)
+        return found
+
+    def to_json(self, command: str = "") -> str:
+        """`to_mapping` in ASCII."""
+        return json.dumps(self.to_mapping(command), indent=1, allow_nan=False) + "\n"
 
 
 def _detailed(measures: Mapping[str, Measure]) -> dict[str, Any]:
@@ -163,120 +167,3 @@ def write(evaluation: Evaluation, path: Path, command: str = "") -> None:
     `OutputError` if it cannot be written."""
     text = evaluation.to_json(command).encode("ascii")
     atomic_write(path, lambda file: file.write(text), replace=check_replaceable(path))
-
-
-def table(evaluation: Evaluation, command: str = "") -> str:
-    """The evaluation for people: plain tables, without control characters.
-
-    The numbers and how models differ come first, then what they depend on, then the validations of a run with the best
-    of each column marked.
-    """
-    rows, parts = evaluation.rows, list[list[str]]()
-    if rows:
-        parts += [_numbers(rows), _comparisons(rows), _levels(rows), _gaps(rows)]
-        parts.append([f"{row.name}: {_plain(row.facts)}" for row in rows if row.facts])
-    if evaluation.validations:
-        protocol = [f"{name} of the validations: {value}" for name, value in evaluation.validation_protocol.items()]
-        parts.append([*validation_table(evaluation.validations), *protocol])
-    if rows:
-        parts.append([f"{name}: {_plain(value)}" for name, value in evaluation.protocol.items()])
-    if command:
-        parts.append([f"command: {command}"])
-    return "\n\n".join("\n".join(map(printable, lines)) for lines in parts if lines)
-
-
-def _numbers(rows: Sequence[Row]) -> list[str]:
-    """A line for each metric: the number, its interval, the number of pictures, and of those it is compared with."""
-    lines = [["", "", "95 % interval", ""]]
-    for row in rows:
-        lines.append([row.name, "", "", ""])
-        for name in METRICS:
-            if measure := row.measures.get(name):
-                count, about = f"n = {measure.pictures}", measure.details
-                count += f" against {about['reference']}" if "reference" in about else ""
-                count += f", in {about['network']}" if "network" in about else ""
-                lines.append([f"  {name}", _number(measure.value), _interval(about), count])
-    return _aligned(lines)
-
-
-def _comparisons(rows: Sequence[Row]) -> list[str]:
-    """How each row differs from the first of its group."""
-    lines = []
-    for comparison in comparisons(rows):
-        lines.append([f"{comparison['name']} less {comparison['less']}", "", "", ""])
-        for name, found in comparison["differences"].items():
-            lines.append([f"  {name}", f"{found['value']:+.4g}", _interval(found), verdict(name, found)])
-    return ["differences, with 95 % intervals", *_aligned(lines)] if lines else []
-
-
-def verdict(name: str, found: Mapping[str, Any]) -> str:
-    """The result of `difference` in words."""
-    if found["interval"] is None:
-        return "too few pictures to tell"
-    if not found["differs"]:
-        return "no difference is shown"
-    if name not in HIGHER_IS_BETTER and name not in LOWER_IS_BETTER:
-        return "differs"
-    return "better" if (found["value"] > 0) == (name in HIGHER_IS_BETTER) else "worse"
-
-
-def _levels(rows: Sequence[Row]) -> list[str]:
-    found = [(row.name, row.measures["swd"]) for row in rows if "swd" in row.measures]
-    if not found:
-        return []
-    sizes = list(found[0][1].details["levels"])
-    lines = [["10³ · SWD by level", *(f"{size} px" for size in sizes), "mean", "patches"]]
-    for name, measure in found:
-        values = [_number(measure.details["levels"].get(size, math.nan)) for size in sizes]
-        lines.append([name, *values, _number(measure.value), f"{measure.details['patches']:,}"])
-    return _aligned(lines)
-
-
-def _gaps(rows: Sequence[Row]) -> list[str]:
-    """How far outputs came from the inputs to held-out pictures."""
-    lines = []
-    for row in rows:
-        for name, measure in row.measures.items():
-            if (share := measure.details.get("gap_closed")) is not None:
-                interval = measure.details.get("gap_closed_interval")
-                percents = f"[{100 * interval[0]:.0f}, {100 * interval[1]:.0f}] %" if interval else ""
-                lines.append([row.name, name, f"{100 * share:.0f} %", percents])
-    return _aligned([["gap closed", "", "", "95 % interval"], *lines]) if lines else []
-
-
-def validation_table(validations: Sequence[Validation]) -> list[str]:
-    """A line for each validation of a run."""
-    names = list(dict.fromkeys(name for validation in validations for name in validation.metrics))
-    best = best_steps(validations)
-
-    def cell(validation: Validation, name: str) -> str:
-        if name not in validation.metrics:
-            return ""
-        return _number(validation.metrics[name]) + (" *" if best.get(name) == validation.step else "  ")
-
-    lines = [["step", "epoch", *names]]
-    lines += [[str(v.step), str(v.epoch), *(cell(v, name) for name in names)] for v in validations]
-    return ["validations during training (* is the best of its column)", *_aligned(lines)]
-
-
-def _number(value: float) -> str:
-    """Four significant digits, without an exponent where that is short."""
-    return f"{value:.4g}"
-
-
-def _interval(details: Mapping[str, Any]) -> str:
-    """`[low, high]`; nothing where there is none."""
-    found = details.get("interval")
-    return f"[{_number(found[0])}, {_number(found[1])}]" if found else ""
-
-
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
-    lines = [[printable(cell) for cell in line] for line in lines]
-    widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_plain(entry)}" for key, entry in value.items() if entry not in (None, ""))
-    return ", ".join(map(_plain, value)) if isinstance(value, list) else str(value)

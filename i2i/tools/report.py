@@ -3,16 +3,17 @@
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options
 from i2i.errors import I2IError, ImageError, InputError, UsageError
+from i2i.evaluation.tables import text
 from i2i.evaluation.training_log import Log, Message, best_steps, read_log, validation_protocol
 from i2i.files import atomic_write
 from i2i.models.info import DIRECTIONS, ModelInfo, read_info
-from i2i.tools.markup import Section, build, chart, escape, facts, flat, note, number, table
+from i2i.tools.markup import Section, build, chart, escape, facts, note, number, table
 from i2i.tools.pictures import (
     DRAG,
     MAX_SHORTER_SIDE,
@@ -89,7 +90,7 @@ def read_run(path: Path) -> RunFolder:
         if model := run.read(name, lambda file: (read_info(file), file.stat().st_size)):
             run.models[name] = model
     for file in sorted(path.glob("evaluation*.json")):
-        if "table" in (values := run.read(file.name, _json) or {}):
+        if "results" in (values := run.read(file.name, _json) or {}):
             run.evaluations[file.name] = values
     return run
 
@@ -242,83 +243,22 @@ def _curves(log: Log) -> Section:
 
 
 def _numbers(run: RunFolder) -> str:
-    """Tables of the validations and of each evaluation file, each with its protocol."""
-    parts = [_validations(run)] if run.log.validations else []
-    for name, evaluation in run.evaluations.items():
+    """The tables of the validations and of each evaluation file, each with its protocol."""
+    parts: list[tuple[str, dict[str, Any]]] = []
+    if validations := run.log.validations:
+        known = {name: value for name in ("device", "i2i") if (value := run.environment.get(name)) is not None}
+        protocol = validation_protocol(run.config, list(run.log.metrics)) | known
+        values = {"validations": list(map(asdict, validations)), "best_steps": best_steps(validations)}
+        parts.append(("During training", {**values, "validation_protocol": protocol}))
+    parts += [(name, {**values, "validations": ()}) for name, values in run.evaluations.items()]
+    content = ""
+    for name, found in parts:
         try:
-            parts.append(_evaluation(name, evaluation))
-        except (AttributeError, KeyError, TypeError, ValueError):
+            lines = "\n".join(map(escape, text(found).split("\n")))
+            content += f'<h3>{escape(name)}</h3>\n<pre tabindex="0">{lines}</pre>\n'
+        except (AttributeError, LookupError, TypeError, ValueError):
             run.notices.append(f"{name} is left out: not as i2i evaluate writes it")
-    return "".join(parts) or note("No validation in the log, and no evaluation*.json in the folder.")
-
-
-def _validations(run: RunFolder) -> str:
-    validations, names = run.log.validations, list(run.log.metrics)
-    best = best_steps(validations)
-
-    def cell(step: int, name: str, value: float | None) -> str:
-        return f"<b>{number(value)}</b>" if best.get(name) == step else number(value)
-
-    rows = [
-        [number(v.step), number(v.epoch), *(cell(v.step, name, v.metrics.get(name)) for name in names)]
-        for v in validations
-    ]
-    protocol = validation_protocol(run.config, names)
-    known = {name: run.environment.get(name) for name in ("device", "i2i")}
-    where = "".join(f", {name} {escape(value, 60)}" for name, value in known.items() if value is not None)
-    remark = note(
-        f"Pictures: {escape(protocol['pictures'])}. Numbers: {escape(protocol['numbers'])}. The networks as they "
-        f"translate{where}. The best value of a column is bold where it is known which end is better."
-    )
-    return f"<h3>During training</h3>\n{remark}" + table(["step", "epoch", *names], rows, "Validations")
-
-
-def _evaluation(name: str, evaluation: Mapping[str, Any]) -> str:
-    """The numbers of `i2i evaluate`, by metric and with their details, and the protocol behind them."""
-    rows, results = evaluation["table"], evaluation.get("results", [])
-    metrics = list(dict.fromkeys(metric for row in rows.values() for metric in row))
-    cells = [[escape(row), *(number(values.get(m)) for m in metrics)] for row, values in rows.items()]
-    content = table(["", *metrics], cells, "table") if metrics else ""
-    if differences := _differences(evaluation.get("comparisons", [])):
-        head = ["", "less", "metric", "difference", "95 % interval"]
-        content += note("Differences; bold where the interval does not hold 0.")
-        content += table(head, differences, "comparisons")
-    if details := _details(results):
-        head = ["", "metric", "value", "95 % interval", "±", "n", "against", "details"]
-        content += table(head, details, "results")
-    models = {str(i): {k: v for k, v in result.items() if k != "measures"} for i, result in enumerate(results, 1)}
-    about = {"command": evaluation.get("command", ""), "protocol": evaluation.get("protocol"), "results": models}
-    return f"<h3>{escape(name)}</h3>\n{content}{facts(about)}"
-
-
-def _differences(comparisons: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A line for each metric in which a row differs from another."""
-    rows = []
-    for entry in comparisons:
-        for metric, found in entry["differences"].items():
-            value = number(found["value"])
-            marked = f"<b>{value}</b>" if found.get("differs") else value
-            rows.append([escape(entry["name"]), escape(entry["less"]), escape(metric), marked, _interval(found)])
-    return rows
-
-
-def _details(results: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """A line for each number: its interval, the deviation of its parts, counts, and all other details."""
-    columns = ("std", "pictures", "reference")
-    rows = []
-    for result in results:
-        for metric, measure in result["measures"].items():
-            rest = flat({key: value for key, value in measure.items() if key not in ("value", "interval", *columns)})
-            others = ", ".join(f"{escape(key)} {number(value)}" for key, value in rest)
-            cells = [number(measure[key]) if key in measure else "" for key in columns]
-            rows.append(
-                [escape(result["name"]), escape(metric), number(measure["value"]), _interval(measure), *cells, others]
-            )
-    return rows
-
-
-def _interval(found: Mapping[str, Any]) -> str:
-    return f"[{number(found['interval'])}]" if found.get("interval") else ""
+    return content or note("No validation in the log, and no evaluation*.json in the folder.")
 
 
 def _configuration(run: RunFolder) -> str:

@@ -17,8 +17,9 @@ from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import EvaluationOptions
-from i2i.evaluation.result import Evaluation, Measure, Row, table
+from i2i.evaluation.result import Evaluation, Measure, Row
 from i2i.evaluation.sliced_wasserstein import swd
+from i2i.evaluation.tables import text as text_of
 from i2i.evaluation.training_log import Validation
 from i2i.inference.translator import load_translator
 from i2i.tools.report import write_report
@@ -331,9 +332,9 @@ def test_patch_counts_stand_beside_the_distances_and_the_way_where_there_is_one(
     def row(patches: int, **details: float) -> Row:
         return Row(f"of {patches}", {"swd": Measure(1.0, 2, {"levels": {"16": 1.0}, "patches": patches, **details})})
 
-    text = table(Evaluation([row(256), row(1384)], {}))
+    text = text_of(Evaluation([row(256), row(1384)], {}).to_mapping())
     assert "patches" in text and "1,384" in text and "gap closed" not in text
-    text = table(Evaluation([row(256, gap_closed=0.703), row(1384)], {}))
+    text = text_of(Evaluation([row(256, gap_closed=0.703), row(1384)], {}).to_mapping())
     assert "gap closed" in text and "70 %" in text
 
 

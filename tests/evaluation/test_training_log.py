@@ -69,10 +69,10 @@ def test_a_damaged_configuration_leaves_the_numbers(tmp_path: Path) -> None:
 def test_the_page_says_in_which_precision_it_was_validated(tmp_path: Path, precision: str) -> None:
     run = run_folder(tmp_path / "run", {"fake_B/l1": 0.1}, precision=precision)
     page = html.unescape(write_report(run).path.read_text())
-    note = next(line for line in page.splitlines() if "Pictures: at most 100" in line)
+    note = next(line for line in page.splitlines() if "pictures of the validations: at most 100" in line)
     trained = " (trained in bf16)" if precision == "bf16" else ""
     assert f"measured in float32{trained}; seed" in note and "precision" not in note
-    assert "fake_B: means of outputs against their targets" in note
+    assert "fake_B: means of outputs against their targets" in page
 
 
 def test_numbers_are_told_from_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

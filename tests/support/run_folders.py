@@ -64,7 +64,8 @@ def usual_run(folder: Path) -> Path:
     lines += [validation_line(step) for step in (50, 100)]
     lines += [{"kind": "health", "step": 60, "name": "saturated", "text": "the discriminator wins"}]
     write_run(folder, lines, samples=(1, 50, 100))
-    table = {"a2b (last)": {"fid": 41.5}, "a2b-best": {"fid": 39.25}}
-    evaluation = {"table": table, "protocol": {"resizer": "area", "seed": 0}}
+    values = {"a2b (last)": 41.5, "a2b-best": 39.25}
+    results = [{"name": name, "measures": {"fid": {"value": fid, "pictures": 3}}} for name, fid in values.items()]
+    evaluation = {"results": results, "protocol": {"resizer": "area", "seed": 0}}
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
     return folder
