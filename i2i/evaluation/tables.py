@@ -56,7 +56,7 @@ def _numbers(results: Sequence[Mapping[str, Any]]) -> list[str]:
         count += f", in {found['network']}" if "network" in found else ""
         more = _plain({key: value for key, value in found.items() if key not in _PLACED})
         lines.append([f"  {name}", _number(found["value"]), _interval(found), f"{count}, {more}" if more else count])
-    return _aligned(lines)
+    return aligned(lines)
 
 
 def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -68,7 +68,7 @@ def _comparisons(comparisons: Sequence[Mapping[str, Any]]) -> list[str]:
             value = _number(found["value"])
             signed = value if value.startswith(("-", "–")) else f"+{value}"
             lines.append([f"  {name}", signed, _interval(found), verdict(name, found)])
-    return ["differences, with 95 % intervals", *_aligned(lines)] if lines else []
+    return ["differences, with 95 % intervals", *aligned(lines)] if lines else []
 
 
 def verdict(name: str, found: Mapping[str, Any]) -> str:
@@ -89,7 +89,7 @@ def _levels(results: Sequence[Mapping[str, Any]]) -> list[str]:
     for row, measure in found:
         values = [_number(measure["levels"].get(size)) for size in sizes]
         lines.append([row, *values, _number(measure["value"]), f"{measure['patches']:,}"])
-    return _aligned(lines) if found else []
+    return aligned(lines) if found else []
 
 
 def _gaps(results: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -100,7 +100,7 @@ def _gaps(results: Sequence[Mapping[str, Any]]) -> list[str]:
             interval = measure.get("gap_closed_interval")
             percents = f"[{100 * interval[0]:.0f}, {100 * interval[1]:.0f}] %" if interval else ""
             lines.append([row, name, f"{100 * share:.0f} %", percents])
-    return _aligned(lines) if len(lines) > 1 else []
+    return aligned(lines) if len(lines) > 1 else []
 
 
 def _validations(validations: Sequence[Mapping[str, Any]], best: Mapping[str, int]) -> list[str]:
@@ -114,7 +114,7 @@ def _validations(validations: Sequence[Mapping[str, Any]], best: Mapping[str, in
 
     lines = [["step", "epoch", *names]]
     lines += [[str(v["step"]), str(v["epoch"]), *(cell(v, name) for name in names)] for v in validations]
-    return ["validations during training (* is the best of its column)", *_aligned(lines)]
+    return ["validations during training (* is the best of its column)", *aligned(lines)]
 
 
 def _number(value: float | None) -> str:
@@ -128,7 +128,8 @@ def _interval(details: Mapping[str, Any]) -> str:
     return f"[{_number(found[0])}, {_number(found[1])}]" if found else ""
 
 
-def _aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+def aligned(lines: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of cells in columns of one width."""
     lines = [[printable(cell) for cell in line] for line in lines]
     widths = [max(len(cell) for cell in column) for column in zip(*lines, strict=True)]
     return ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in lines]

@@ -64,17 +64,9 @@ def note(text: str) -> str:
     return f'<p class="note">{text}</p>\n'
 
 
-def table(header: Sequence[object], rows: Iterable[Sequence[str]], caption: str) -> str:
-    """A table that scrolls sideways; the cells of `rows` are HTML, the header is text."""
-    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in header)
-    body = "".join(
-        f'<tr><th scope="row">{row[0]}</th>' + "".join(f"<td>{cell}</td>" for cell in row[1:]) + "</tr>\n"
-        for row in rows
-    )
-    return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escape(caption)}"><table>'
-        f"<thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table></div>\n"
-    )
+def plain(lines: Iterable[str]) -> str:
+    """Text in lines, as a terminal shows it; it scrolls sideways."""
+    return '<pre tabindex="0">' + "\n".join(map(escape, lines)) + "</pre>\n"
 
 
 def facts(values: Mapping[str, Any]) -> str:

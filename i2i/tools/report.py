@@ -9,11 +9,11 @@ from typing import Any, TypeVar
 
 from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options
 from i2i.errors import I2IError, ImageError, InputError, UsageError
-from i2i.evaluation.tables import text
+from i2i.evaluation.tables import aligned, text
 from i2i.evaluation.training_log import Log, Message, best_steps, read_log, validation_protocol
 from i2i.files import atomic_write
 from i2i.models.info import DIRECTIONS, ModelInfo, read_info
-from i2i.tools.markup import Section, build, chart, escape, facts, note, number, table
+from i2i.tools.markup import Section, build, chart, escape, facts, note, number, plain
 from i2i.tools.pictures import (
     DRAG,
     MAX_SHORTER_SIDE,
@@ -254,8 +254,7 @@ def _numbers(run: RunFolder) -> str:
     content = ""
     for name, found in parts:
         try:
-            lines = "\n".join(map(escape, text(found).split("\n")))
-            content += f'<h3>{escape(name)}</h3>\n<pre tabindex="0">{lines}</pre>\n'
+            content += f"<h3>{escape(name)}</h3>\n{plain(text(found).splitlines())}"
         except (AttributeError, LookupError, TypeError, ValueError):
             run.notices.append(f"{name} is left out: not as i2i evaluate writes it")
     return content or note("No validation in the log, and no evaluation*.json in the folder.")
@@ -265,18 +264,12 @@ def _configuration(run: RunFolder) -> str:
     """Configuration, environment, command and model files."""
     content = f"<h3>Options</h3>\n{facts(run.config)}" if run.config else ""
     content += f"<h3>Environment</h3>\n{facts(run.environment)}" if run.environment else ""
-    content += f'<h3>Command</h3>\n<pre tabindex="0">{escape(run.command.strip())}</pre>\n' if run.command else ""
+    content += f"<h3>Command</h3>\n{plain([run.command.strip()])}" if run.command else ""
     if run.models:
-        header = ("file", "network", "from", "to", "steps", "MB", "algorithm", "i2i")
-        rows = [
-            [
-                escape(name),
-                *(escape(value, 60) for value in (info.network, info.input_domain, info.output_domain)),
-                number(info.training.steps),
-                f"{size / 1e6:.1f}",
-                *(escape(value, 60) for value in (info.training.algorithm, info.training.version)),
-            ]
-            for name, (info, size) in run.models.items()
-        ]
-        content += "<h3>Model files</h3>\n" + table(header, rows, "Model files")
+        lines = [["file", "network", "from", "to", "steps", "MB", "algorithm", "i2i"]]
+        for name, (info, size) in run.models.items():
+            training = info.training
+            made = [number(training.steps), f"{size / 1e6:.1f}", training.algorithm, training.version]
+            lines.append([name, info.network, info.input_domain, info.output_domain, *made])
+        content += f"<h3>Model files</h3>\n{plain(aligned(lines))}"
     return content
