@@ -12,7 +12,7 @@ import hashlib
 import html
 import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from string import Template
@@ -37,9 +37,7 @@ def escape(value: object, limit: int = MAX_TEXT) -> str:
 
 
 def number(value: object) -> str:
-    """A number with four digits, a list of them with commas, anything else as its text; escaped."""
-    if isinstance(value, list):
-        return ", ".join(map(number, value))
+    """A number with four digits, anything else as its text; escaped."""
     if isinstance(value, float):
         return escape(f"{value:.4g}") if math.isfinite(value) else "not finite"
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 1 << 53:
@@ -67,30 +65,6 @@ def note(text: str) -> str:
 def plain(lines: Iterable[str]) -> str:
     """Text in lines, as a terminal shows it; it scrolls sideways."""
     return '<pre tabindex="0">' + "\n".join(map(escape, lines)) + "</pre>\n"
-
-
-def facts(values: Mapping[str, Any]) -> str:
-    """Names and values, nested ones as `outer.inner`."""
-    shown = "".join(
-        f"<div><dt>{escape(name)}</dt><dd>{escape(_plain(value)) or '–'}</dd></div>\n" for name, value in flat(values)
-    )
-    return f'<dl class="facts">{shown}</dl>\n'
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    """The entries of nested mappings as (`outer.inner`, value)."""
-    found: list[tuple[str, Any]] = []
-    for key, value in values.items():
-        found += flat(value, f"{prefix}{key}.") if isinstance(value, dict) and value else [(f"{prefix}{key}", value)]
-    return found
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return ", ".join(map(str, value))
-    if value is None:
-        return "none"
-    return {True: "yes", False: "no"}[value] if isinstance(value, bool) else str(value)
 
 
 MAX_POINTS = 240

@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import yaml
+
 from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options
 from i2i.errors import I2IError, ImageError, InputError, UsageError
 from i2i.evaluation.tables import aligned, text
 from i2i.evaluation.training_log import Log, Message, best_steps, read_log, validation_protocol
 from i2i.files import atomic_write
 from i2i.models.info import DIRECTIONS, ModelInfo, read_info
-from i2i.tools.markup import Section, build, chart, escape, facts, note, number, plain
+from i2i.plain_yaml import grouped
+from i2i.tools.markup import Section, build, chart, escape, note, number, plain
 from i2i.tools.pictures import (
     DRAG,
     MAX_SHORTER_SIDE,
@@ -262,8 +265,11 @@ def _numbers(run: RunFolder) -> str:
 
 def _configuration(run: RunFolder) -> str:
     """Configuration, environment, command and model files."""
-    content = f"<h3>Options</h3>\n{facts(run.config)}" if run.config else ""
-    content += f"<h3>Environment</h3>\n{facts(run.environment)}" if run.environment else ""
+    content = ""
+    for title, values in {"Options": grouped(run.config), "Environment": run.environment}.items():
+        if values:
+            lines = yaml.safe_dump(values, sort_keys=False, allow_unicode=True).splitlines()
+            content += f"<h3>{title}</h3>\n{plain(lines)}"
     content += f"<h3>Command</h3>\n{plain([run.command.strip()])}" if run.command else ""
     if run.models:
         lines = [["file", "network", "from", "to", "steps", "MB", "algorithm", "i2i"]]
