@@ -47,7 +47,7 @@ def _facts(result: Mapping[str, Any]) -> dict[str, Any]:
 
 def _numbers(results: Sequence[Mapping[str, Any]]) -> list[str]:
     """A line for each metric: the number, its interval, how many pictures it is of, and all else that is known."""
-    lines, above = [["", "", "95 % interval", ""]], None
+    lines, above = [["", "", "95 % interval", ""]], ""
     for row, name, found in _measured(results):
         lines += [[row, "", "", ""]] if row != above else []
         above = row
