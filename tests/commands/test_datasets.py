@@ -342,7 +342,7 @@ def test_divide_depends_on_names_and_seed_alone(plain, tmp_path):
     assert listed(tmp_path / "one") == listed(tmp_path / "two") != listed(tmp_path / "three")
     links = (tmp_path / "two").rglob("*.png")
     assert all(path.is_symlink() and path.resolve().is_relative_to(plain) for path in links)
-    assert inspect(tmp_path / "two").groups[0].name == "train"
+    assert inspect(tmp_path / "two").groups[0]["name"] == "train"
 
 
 def test_divide_for_one_domain(plain, tmp_path):
