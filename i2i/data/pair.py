@@ -10,22 +10,29 @@ process with W B sees.
 import contextlib
 import dataclasses
 import math
+import mmap
+import os
 import signal
 import threading
 import time
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import reduction
+from multiprocessing.reduction import ForkingPickler
+from tempfile import TemporaryFile
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from i2i import images, signals
 from i2i.errors import I2IError, ResourceError, UsageError
 from i2i.images import Pixels
+from i2i.images.palettes import class_planes
 from i2i.machine import cores, give_freed_memory_back, place
 
 MAX_RESTARTS = 3
@@ -35,6 +42,8 @@ _LITTLE = 0.05
 _AHEAD = 2  # batches that each worker prepares in advance
 _KILLED, _RAISED = "DataLoader worker (pid", "Caught "
 """How torch begins its messages about a worker that was killed, and of an exception that a worker raised."""
+_DupFd = getattr(reduction, "DupFd", None)
+"""Hands a file over to another process; Windows has none."""
 
 
 @dataclass(frozen=True)
@@ -87,16 +96,15 @@ class RawPair(NamedTuple):
     a quarter of the bytes. Arrays of floats are tensors already (`of`).
     """
 
-    a: Pixels | Tensor
-    b: Pixels | Tensor
+    a: Pixels
+    b: Pixels
     skipped: tuple[str, ...] = ()
     classes: tuple[int, int] = (0, 0)
     is_pair: bool | tuple[bool, ...] | None = None
 
     def tensors(self) -> ImagePair:
         """The same as (..., C, H, W) float32 in [-1, 1]."""
-        sides = (np.asarray(side) for side in (self.a, self.b))
-        a, b = (_tensor(x, count) for x, count in zip(sides, self.classes, strict=True))
+        a, b = (_tensor(x, count) for x, count in zip((self.a, self.b), self.classes, strict=True))
         return ImagePair(a, b, self.skipped, None if self.is_pair is None else torch.tensor(self.is_pair))
 
     @classmethod
@@ -104,18 +112,6 @@ class RawPair(NamedTuple):
         """A batch as arrays of its numbers."""
         is_pair = None if batch.is_pair is None else tuple(batch.is_pair.tolist())
         return cls(batch.a.numpy(), batch.b.numpy(), batch.skipped, is_pair=is_pair)
-
-    def shared(self) -> "RawPair":
-        """The same in shared memory, or as it is where there is no room for it.
-
-        So the message of a worker is short. A worker that is killed while it sends a long one leaves a part of it in
-        the pipe, and the receiver would wait for the rest without end. An array that torch moves to shared memory
-        while it sends it would be lost without a word where there is no room.
-        """
-        try:
-            return self._replace(**{side: torch.as_tensor(getattr(self, side)).share_memory_() for side in "ab"})
-        except RuntimeError:
-            return self
 
     @classmethod
     def stack(cls, pairs: Sequence["RawPair"]) -> "RawPair | None":
@@ -132,21 +128,9 @@ def _tensor(pixels: Pixels, classes: int) -> Tensor:
         return torch.from_numpy(pixels)
     planes = np.ascontiguousarray(np.moveaxis(pixels, -1, -3))
     if classes:
-        return label_planes(torch.from_numpy(planes), classes)
+        return torch.from_numpy(class_planes(planes, classes))
     together = planes.reshape(-1, *planes.shape[-2:]).transpose(1, 2, 0)
     return images.to_tensor(together).view(planes.shape)
-
-
-def label_planes(planes: Tensor, classes: int) -> Tensor:
-    """(…, 1 + M, H, W) class indices, and planes of 0 and 1 → (…, classes + M, H, W) of -1 and 1."""
-    indices, binary = planes.split([1, planes.shape[-3] - 1], dim=-3)
-    return torch.cat([one_hot(indices, classes), binary.to(torch.float32) * 2 - 1], dim=-3)
-
-
-def one_hot(indices: Tensor, classes: int) -> Tensor:
-    """(…, 1, H, W) class indices as (…, classes, H, W) float32: 1 for the class of a pixel, else -1."""
-    each = torch.arange(classes, dtype=torch.uint8)[:, None, None]
-    return (indices == each).to(torch.float32) * 2 - 1
 
 
 class ImagePairs(Dataset[ImagePair]):
@@ -209,9 +193,9 @@ def batches(
         except _WorkerKilled as error:
             deaths += 1
             if deaths > MAX_RESTARTS:
-                names = getattr(dataset, "names", str)
-                near = "; ".join(str(names(t)) for t in error.samples)
-                raise ResourceError(f"a data worker was killed {deaths} times at the samples {near}: {error}") from None
+                names, (why, samples) = getattr(dataset, "names", str), error.args
+                near = "; ".join(str(names(t)) for t in samples)
+                raise ResourceError(f"a data worker was killed {deaths} times at the samples {near}: {why}") from None
 
 
 def measured_workers(dataset: Dataset[ImagePair], start: int, stop: int, batch_size: int, accelerator: bool) -> int:
@@ -220,17 +204,8 @@ def measured_workers(dataset: Dataset[ImagePair], start: int, stop: int, batch_s
     0 if that is below a twentieth of the shortest step to be expected, which is a fiftieth of a second before an
     accelerator and a quarter before a CPU; else enough for two batches in such a step, as far as there are cores.
     """
-    step = 0.02 if accelerator else 0.25
-    first, *others = _timed(dataset, range(start, stop, batch_size), batch_size)
-    seconds = min(others, default=first)  # the first one also imports and warms up
-    here = max(1, cores() // place().local_world_size)
-    return 0 if seconds < _LITTLE * step else min(here, math.ceil(2 * seconds / step))
-
-
-def _timed(dataset: Dataset[ImagePair], firsts: range, batch_size: int) -> list[float]:
-    """Seconds of a few batches, up to `_MEASURE_SECONDS` together."""
     seconds: list[float] = []
-    for first in firsts[:_MEASURE_BATCHES]:
+    for first in range(start, stop, batch_size)[:_MEASURE_BATCHES]:
         began = time.perf_counter()
         with contextlib.suppress(I2IError):  # it comes again when it is due
             for t in range(first, first + batch_size):
@@ -238,15 +213,13 @@ def _timed(dataset: Dataset[ImagePair], firsts: range, batch_size: int) -> list[
         seconds.append(time.perf_counter() - began)
         if sum(seconds) > _MEASURE_SECONDS:
             break
-    return seconds or [0.0]
+    usual = min(seconds[1:], default=sum(seconds))  # the first one also imports and warms up
+    step, here = 0.02 if accelerator else 0.25, max(1, cores() // place().local_world_size)
+    return 0 if usual < _LITTLE * step else min(here, math.ceil(2 * usual / step))
 
 
 class _WorkerKilled(Exception):
-    """A worker ended without an exception; `samples` are those that the workers were at."""
-
-    def __init__(self, reason: str, samples: list[int]) -> None:
-        super().__init__(reason)
-        self.samples = samples
+    """A worker ended without an exception: a reason, and the samples that the workers were at."""
 
 
 def _prepare(
@@ -273,22 +246,15 @@ def _prepare(
         except StopIteration:
             return
         except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
-            if workers and _says_killed(error):
-                raise _WorkerKilled(str(error), samples.current()) from None
+            text = str(error)
+            # a batch is handed over when it is fetched: with its worker gone, that fails like a connection
+            lost = text.startswith(_KILLED) if isinstance(error, RuntimeError) else not text.startswith(_RAISED)
+            if workers and lost:
+                raise _WorkerKilled(text, samples.current()) from None
             raise
         if isinstance(batch, RawPair):
             batch = batch.tensors()
         yield batch.pin_memory() if pin_memory and isinstance(batch, ImagePair) else batch
-
-
-def _says_killed(error: Exception) -> bool:
-    """Whether the error means that a worker is gone, not that one raised an exception.
-
-    A finished batch that waits in the queue lies in memory which its worker hands over when the batch is
-    fetched: with the worker gone, fetching it fails like a connection.
-    """
-    text = str(error)
-    return text.startswith(_KILLED) if isinstance(error, RuntimeError) else not text.startswith(_RAISED)
 
 
 @contextlib.contextmanager
@@ -321,10 +287,10 @@ def _room_for_workers(workers: int) -> Iterator[None]:
         ) from None
 
 
-class _Batches(Dataset[ImagePair | RawPair | I2IError]):
+class _Batches(Dataset["ImagePair | _Sent | I2IError"]):
     """Whole batches of a data set. Workers send them as pixels, where it has pixels (`raw`).
 
-    A worker's exceptions reach the parent rewritten as tracebacks; its values arrive as they are.
+    Their exceptions reach the parent rewritten as tracebacks, but an `I2IError` arrives as it is.
     """
 
     def __init__(self, dataset: Dataset[ImagePair], workers: int) -> None:
@@ -337,15 +303,21 @@ class _Batches(Dataset[ImagePair | RawPair | I2IError]):
         """The sample that each worker was at last."""
         return sorted(int(t) for t in self._at if t >= 0)
 
-    def __getitems__(self, batch: Sequence[int]) -> ImagePair | RawPair | I2IError:
+    def __getitems__(self, batch: Sequence[int]) -> "ImagePair | _Sent | I2IError":
         """The DataLoader asks for the samples of a batch at once."""
         worker = get_worker_info()
+        if worker is None:
+            return _collate([self.dataset[t] for t in batch])
         try:
-            if worker is None:
-                return _collate([self.dataset[t] for t in batch])
-            return self._to_send(batch, worker.id).shared()
+            value: RawPair | I2IError | ExceptionWrapper = self._to_send(batch, worker.id)
         except I2IError as error:
-            return error.with_traceback(None)
+            value = error.with_traceback(None)
+        except Exception:
+            value = ExceptionWrapper(where=f"in data worker {worker.id}")
+        try:
+            return _Sent(value)
+        except OSError as error:
+            return ResourceError(f"no room for a batch of a data worker: {error.strerror}; give --workers 0")
 
     def _to_send(self, batch: Sequence[int], worker: int) -> RawPair:
         if self._raw is None:
@@ -358,6 +330,35 @@ class _Batches(Dataset[ImagePair | RawPair | I2IError]):
         for t in batch:
             self._at[worker] = t
             yield t
+
+
+class _Sent:
+    """A value of a worker on its way: it lies in a file without a name, and a short message gives the file away.
+
+    A worker that is killed while it sends a long message leaves a part of it in the pipe, and the parent would wait for
+    the rest without end. A short one is there whole or not at all (pipe(7)). Linux keeps the file in memory, and the
+    size of /dev/shm does not bound it. Raises `OSError` where there is no room.
+    """
+
+    def __init__(self, value: object) -> None:
+        if _DupFd is None:
+            data = bytearray(ForkingPickler.dumps(value))
+            self._held: Any = torch.frombuffer(data, dtype=torch.uint8).share_memory_()
+            return
+        with os.fdopen(os.memfd_create("i2i"), "w+b") if hasattr(os, "memfd_create") else TemporaryFile() as file:
+            ForkingPickler(file, 5).dump(value)
+            file.flush()
+            self._held = _DupFd(file.fileno())
+
+    def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
+        return _received, (self._held,)
+
+
+def _received(held: Any) -> Any:
+    if isinstance(held, Tensor):
+        return ForkingPickler.loads(held.numpy().tobytes())
+    with os.fdopen(held.detach(), "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        return ForkingPickler.loads(data)
 
 
 def _as_it_is(batch: object) -> Any:

@@ -18,12 +18,12 @@ from torch import Tensor
 
 from i2i import images
 from i2i.data.options import TOY, DataOptions, classes
-from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair, label_planes
+from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair
 from i2i.data.transforms import is_pair, sample_seed
 from i2i.errors import UsageError
 from i2i.images import Pixels, palettes
 from i2i.images.palettes import TOY as TOY_PALETTE
-from i2i.images.palettes import boundaries
+from i2i.images.palettes import boundaries, class_planes
 
 _Colour = tuple[int, int, int]
 
@@ -232,7 +232,7 @@ class ToyPairs(_Toy):
         small = labels[centres, centres]
         if self.one_hot_labels:
             planes = np.stack([small, boundaries(small)] if self.edges else [small])
-            a = label_planes(torch.from_numpy(planes), len(LABEL_COLOURS))
+            a = torch.from_numpy(class_planes(planes, len(LABEL_COLOURS)))
         else:
             a = images.to_tensor(label_map(small))
         return self._directed(a, images.to_tensor(self._scene(labels)))

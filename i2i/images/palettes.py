@@ -188,6 +188,14 @@ def to_colours(classes: Pixels, palette: Palette) -> Pixels:
     return table[classes]
 
 
+def class_planes(planes: Pixels, count: int) -> Pixels:
+    """(…, 1 + M, H, W) class indices, and planes of 0 and 1 → (…, count + M, H, W) float32: 1 for the class of a pixel
+    and for 1, else -1."""
+    is_class = planes[..., :1, :, :] == np.arange(count, dtype=planes.dtype)[:, None, None]
+    there = np.concatenate([is_class, planes[..., 1:, :, :] == 1], axis=-3)
+    return np.where(there, np.float32(1), np.float32(-1))
+
+
 def boundaries(classes: Pixels, instances: Pixels | None = None) -> Pixels:
     """Where things meet, (H, W) uint8 of 0 and 1: a pixel of whose four neighbours one is of another class or another
     instance (Wang et al. 2018, Sec. 3.3). (H, W) each."""

@@ -15,7 +15,7 @@ from PIL import Image
 
 from i2i.errors import ImageError, InputError
 from i2i.images import Limits, Picture, Pixels, from_planes, resize_planes, scaled_as_seen, to_planes
-from i2i.images.palettes import VOID, Palette, boundaries, holds_indices, labels_of, to_colours
+from i2i.images.palettes import VOID, Palette, boundaries, class_planes, holds_indices, labels_of, to_colours
 from i2i.images.picture import NODATA, Depth
 from i2i.images.units import Units, result_dtype
 from i2i.models.info import ModelInfo
@@ -270,10 +270,8 @@ class Coding:
     def encode(self, source: Pixels) -> Pixels:
         """The network's input; for colorization, L* from 0 to 100 as -1 to 1. (That imports torch.)"""
         if self.inputs:
-            there = source[:1] == np.arange(len(self.inputs))[:, None, None]
-            if self.edges:
-                there = np.concatenate([there, boundaries(*source)[None]])
-            return np.where(there, 1.0, -1.0).astype(np.float32)
+            planes = np.stack([source[0], boundaries(*source)]) if self.edges else source[:1]
+            return class_planes(planes, len(self.inputs))
         return lightness(source) if self.lab else source
 
     def decode(self, output: Pixels, source: Pixels) -> Pixels:

@@ -10,13 +10,14 @@ import torch
 from pretended_gpu import pretended_gpu
 from tiny_networks import tiny_teacher, tiny_vgg, unfilled, unfilled_teacher
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from i2i.acceleration import prepare
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import Algorithm, has_batch_norm
 from i2i.algorithms.augmentation import ADA, Augmentation
 from i2i.algorithms.distill import Teacher
-from i2i.data.pair import Datasets, ImagePair, ImagePairs, one_hot
+from i2i.data.pair import Datasets, ImagePair, ImagePairs
 from i2i.data.toy import ToyDomain, ToyPairs, ToyUnpaired
 from i2i.losses.adversarial import GANLoss, GanMode, scales
 from i2i.models import model_file
@@ -76,7 +77,7 @@ def batch(name: str, size: int = 2, dtype: torch.dtype = torch.float32, seed: in
         samples = [ALGORITHMS[name].make_pair(options_of(name), picture, seed) for seed, picture in enumerate(b)]
         a, b = (torch.stack([getattr(sample, side).to(dtype) for sample in samples]) for side in "ab")
     if name == "segmentation":
-        b = one_hot((b[:, :1] > 0).to(torch.uint8), CHANNELS[name][1]).to(dtype)
+        b = F.one_hot((b[:, 0] > 0).long(), CHANNELS[name][1]).movedim(-1, 1).to(dtype) * 2 - 1
     return ImagePair(a, b)
 
 

@@ -14,7 +14,7 @@ from i2i.data import check as checking
 from i2i.data import datasets
 from i2i.data.datasets import open_datasets
 from i2i.data.options import DataOptions, channels
-from i2i.data.pair import batches, one_hot
+from i2i.data.pair import batches
 from i2i.errors import InputError, UsageError
 from i2i.images import Picture
 from i2i.images.palettes import FACADES, to_colours
@@ -130,11 +130,6 @@ def test_toy_labels() -> None:
     for wrong in wrongs:
         with pytest.raises(UsageError, match="--classes-a toy"):
             open_datasets(DataOptions(data=Path("toy"), crop_size=32, load_size=32, **wrong), paired=True)
-
-
-def test_one_hot() -> None:
-    indices = torch.tensor([[[0, 2, 255]]], dtype=torch.uint8)
-    assert one_hot(indices, 3)[:, 0].tolist() == [[1, -1, -1], [-1, -1, -1], [-1, 1, -1]]
 
 
 @pytest.mark.parametrize("beside", [True, False])

@@ -6,6 +6,8 @@ import multiprocessing
 import os
 import signal
 import time
+from multiprocessing.reduction import ForkingPickler
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -145,17 +147,51 @@ def test_finished_batches_of_a_killed_worker_are_prepared_again(tmp_path):
     assert (tmp_path / "dead").exists()
 
 
-class LargePictures(Numbers):
+class Long(Numbers):
+    """A batch of megabytes, whichever part of it is long."""
+
+    def __init__(self, part):
+        self.part = part
+
     def raw(self, t):
-        return RawPair(*(np.full((1024, 1024, 3), t, np.uint8) for _ in "ab"))
+        if self.part in ("error", "bug"):
+            raise (InputError if self.part == "error" else ZeroDivisionError)("x" * (1 << 20))
+        side, name = (1024, "") if self.part == "pixels" else (1, "x" * (1 << 20))
+        pixels = np.full((side, side, 3), t, np.uint8)
+        return RawPair(pixels, pixels, (name,))
+
+
+@pytest.mark.promise("R10")
+@pytest.mark.parametrize("part", ["pixels", "names", "error", "bug"])
+def test_the_message_of_a_worker_is_short(part, monkeypatch):
+    """A system writes so many bytes into a pipe at once or not at all: Linux 4,096, others 512 at least (POSIX)."""
+    monkeypatch.setattr(loader, "get_worker_info", lambda: SimpleNamespace(id=0))
+    message = ForkingPickler.dumps((0, loader._Batches(Long(part), 1).__getitems__([3])))
+    assert len(message) < 512
+    value = ForkingPickler.loads(message)[1]
+    if part in ("error", "bug"):
+        assert "x" * (1 << 20) in (str(value) if part == "error" else value.exc_msg)
+    else:
+        assert int(value.a[0, 0, 0, 0]) == 3 and len(value.skipped[0]) == (1 << 20) * (part == "names")
 
 
 @pytest.mark.promise("R10")
 @pytest.mark.timeout(60)
-def test_a_worker_that_is_killed_while_it_sends_is_replaced():
-    """A message of megabytes would fill the pipe, and a part of it would stay there."""
+@pytest.mark.parametrize("part", ["pixels", "names"])
+def test_a_worker_that_is_killed_while_it_sends_is_replaced(part, monkeypatch):
+    """Also where torch has no room for shared memory: a long message would fill the pipe, and a part of it stay."""
+
+    def start(worker):
+        prepare(worker)
+        torch.UntypedStorage._share_fd_cpu_ = torch.UntypedStorage._share_filename_cpu_ = refused
+
+    def refused(*arguments):
+        raise RuntimeError("unable to allocate shared memory(shm)")
+
+    prepare = loader._start_worker
+    monkeypatch.setattr(loader, "_start_worker", start)
     before = set(multiprocessing.active_children())
-    got = batches(LargePictures(), 0, 8, 1, 1)
+    got = batches(Long(part), 0, 8, 1, 1)
     next(got)
     (worker,) = set(multiprocessing.active_children()) - before
     time.sleep(0.5)  # it has prepared its next batches, and would be in the middle of a message
@@ -261,31 +297,22 @@ def test_a_damaged_picture_is_named_by_a_worker(tmp_path):
         list(batches(dataset, 0, 5, 1, 1))
 
 
-class WithoutSharedMemory(Numbers):
-    """In a worker torch can share no memory, as where the room for it is used up."""
-
-    def __getitem__(self, t):
-        def refused(*arguments):
-            raise RuntimeError("unable to allocate shared memory(shm)")
-
-        torch.UntypedStorage._share_fd_cpu_ = torch.UntypedStorage._share_filename_cpu_ = refused
-        return super().__getitem__(t)
-
-
-class RawWithoutSharedMemory(WithoutSharedMemory):
-    """The same, as pixels."""
-
-    def raw(self, t):
-        self[t]
-        return RawPair(np.full((2, 2, 1), t, np.uint8), np.zeros((2, 2, 1), np.uint8))
+def test_a_system_without_files_to_hand_over_shares_memory(monkeypatch):
+    """As Windows."""
+    monkeypatch.setattr(loader, "_DupFd", None)
+    assert numbers(batches(Numbers(), 0, 4, 2, 1)) == [[0, 1], [2, 3]]
 
 
 @pytest.mark.promise("R10")
-@pytest.mark.timeout(60)
-def test_batches_need_no_shared_memory_of_their_own():
-    assert numbers(batches(WithoutSharedMemory(), 0, 4, 2, 1)) == [[0, 1], [2, 3]]
-    found = [batch.a for batch in batches(RawWithoutSharedMemory(), 0, 4, 2, 1)]
-    assert torch.equal(torch.cat(found)[:, 0, 0, 0], torch.arange(4) / 127.5 - 1)
+def test_batches_that_find_no_room_say_so(monkeypatch):
+    def refused(name):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "memfd_create", refused)
+    with pytest.raises(ResourceError, match=r"no room for a batch.*No space left.*--workers 0"):
+        list(batches(Numbers(), 0, 4, 2, 1))
+    monkeypatch.delattr(os, "memfd_create")
+    assert numbers(batches(Numbers(), 0, 4, 2, 1)) == [[0, 1], [2, 3]]
 
 
 @pytest.mark.promise("R10")

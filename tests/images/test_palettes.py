@@ -5,7 +5,7 @@ import pytest
 
 from i2i.data.toy import draw_labels, label_map
 from i2i.errors import InputError, UsageError
-from i2i.images.palettes import FACADES, TOY, Palette, distance, find, to_classes, to_colours
+from i2i.images.palettes import FACADES, TOY, Palette, class_planes, distance, find, to_classes, to_colours
 
 THREE = Palette("three", ((255, 0, 0), (0, 255, 0), (0, 0, 255)))
 
@@ -20,6 +20,15 @@ def test_colours_are_snapped_to_the_nearest() -> None:
     for pixel, found in zip(anything.reshape(-1, 3), to_classes(anything, FACADES).ravel(), strict=True):
         distances = [sum((int(c) - k) ** 2 for c, k in zip(pixel, colour, strict=True)) for colour in FACADES.colours]
         assert found == np.argmin(distances)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.float32])
+def test_each_class_has_a_plane(kind: type) -> None:
+    planes = np.array([[[0, 2, 255]], [[1, 0, 1]]], kind)
+    expected = [[1, -1, -1], [-1, -1, -1], [-1, 1, -1], [1, -1, 1]]
+    found = class_planes(np.stack([planes, planes]), 3)
+    assert found.dtype == np.float32 and found[1, :, 0].tolist() == expected
+    assert class_planes(planes[:1], 3)[:, 0].tolist() == expected[:3]
 
 
 def test_a_grey_picture_holds_indices() -> None:
