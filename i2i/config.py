@@ -40,9 +40,7 @@ RUN_FILES = (RUN_LOG, RUN_CONFIG, "status.json")
 _BASE = "# relative paths begin at "
 """How the configuration of a run begins: before the folder in which the run was started, as JSON."""
 _MAX_LINE = 1 << 16
-_COMPARED = 10_000
-_LISTED = 20
-"""If there are more options, not all are listed beside the one that is near."""
+_COMPARED, _LISTED = 10_000, 20  # names at most
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,16 +53,18 @@ class PathUnless:
 # 8, 10 or a mistake? YAML 1.1 says 8 to the first, Python 10 to both
 _AMBIGUOUS = re.compile(r"[-+]?(?:0[0-9]|[0-9]*_)[0-9_]*(?:\.[0-9_]*)?(?:e[-+]?[0-9_]+)?", re.I)
 _SHOWN = 200
-_EXPECTED = {
-    **dict.fromkeys(
-        ("greater_than", "greater_than_equal", "less_than", "less_than_equal"), "expected a number in range"
-    ),
-    **dict.fromkeys(("int_parsing", "int_type", "int_from_float"), "expected a whole number"),
-    **dict.fromkeys(("float_parsing", "float_type"), "expected a number"),
-    **dict.fromkeys(("bool_parsing", "bool_type"), "expected true or false"),
-    "finite_number": "expected a finite number",
-    "string_type": "expected a text",
+_KINDS = {
+    "a number in range": "greater_than greater_than_equal less_than less_than_equal int_parsing_size",
+    "a whole number": "int_parsing int_type int_from_float",
+    "a number": "float_parsing float_type",
+    "a finite number": "finite_number",
+    "true or false": "bool_parsing bool_type",
+    "a text": "string_type string_unicode",
+    "a path": "path_type is_instance_of",
+    "a list": "tuple_type",
+    "a list of another length": "too_long too_short missing",
 }
+_EXPECTED = {kind: f"expected {words}" for words, kinds in _KINDS.items() for kind in kinds.split()}
 """Plain words in place of pydantic's message, by its kind of error."""
 
 
@@ -86,18 +86,23 @@ def narrowed(options: "DataclassInstance", kind: type[C]) -> C:
     return kind(**{name: getattr(options, name) for name in option_names(kind)})
 
 
-def nearest(name: str, known: Collection[str]) -> str:
-    """` Did you mean 'x'?` for a name that is close to a known one, else the empty string; of very many, the first are
-    compared."""
-    near = difflib.get_close_matches(name, list(itertools.islice(known, _COMPARED)), n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+def nearest(name: str, known: Collection[str], most: int = 1) -> str:
+    """` Did you mean 'x'?` for a name that is close to known ones, of which the first are compared; else empty."""
+    near = difflib.get_close_matches(name, [*itertools.islice(known, _COMPARED)], n=most)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+def _known(cls: "type[DataclassInstance]") -> str:
+    """The options of `cls` if they are few, else what lists them."""
+    known, algorithm = option_names(cls), getattr(cls, ALGORITHM, "")
+    where = f"{f'i2i train {algorithm} ' if algorithm else ''}--help-all lists all {len(known)} options."
+    return where if len(known) > _LISTED else f"Known: {', '.join(known)}."
 
 
 def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C:
     """The dataclass `cls` with `values`, each converted and checked against its annotation.
 
     If `cls` has a method `following`, it says which options follow from `values`; one that is given follows nothing.
-
     `source` is named in the message of the `UsageError` that an unknown key, a wrong type or a value out of
     range raises, beside the key, the value and what was allowed.
     """
@@ -109,10 +114,8 @@ def from_mapping(cls: type[C], values: Mapping[str, Any], source: str = "") -> C
     for key in values:
         if key not in known:
             names = [*known, *KEYS] if isinstance(values[key], dict) else known
-            near = nearest(str(key), names)
-            known = [] if near and len(known) > _LISTED else known
-            what = f"{where}unknown option {str(key)[:_SHOWN]!r}{_line(lines, key)}.{near}"
-            raise UsageError(what + (f" Known: {', '.join(known)}." if known else ""))
+            what = f"{where}unknown option {str(key)[:_SHOWN]!r}{_line(lines, key)}.{nearest(str(key), names, 3)}"
+            raise UsageError(f"{what} {_known(cls)}")
     check_numbers(cls, values, where)
     _check_paths(cls, values, where)
     if follow := getattr(cls, "following", None):
@@ -270,10 +273,8 @@ def _of_algorithm(cls: type, values: Mapping[str, Any], where: str) -> dict[str,
     """`values` without the algorithm that they name, which is that of `cls`. Raises `UsageError` if it is not."""
     named, own = values[ALGORITHM], getattr(cls, ALGORITHM, None)
     if own is None:
-        raise UsageError(
-            f"{where}algorithm: this configuration is for a training by {str(named)[:_SHOWN]!r}, and "
-            "this command trains nothing"
-        )
+        what = f"{where}algorithm: this configuration is for a training by {str(named)[:_SHOWN]!r}"
+        raise UsageError(f"{what}, and this command trains nothing")
     if named != own:
         use = f": use i2i train {named}" if re.fullmatch(r"[a-z0-9_]{1,40}", str(named)) else ""
         raise UsageError(f"{where}algorithm: this configuration is for {str(named)[:_SHOWN]!r}, not for {own!r}{use}")
@@ -313,30 +314,30 @@ def _line(lines: Mapping[str, int], name: str) -> str:
 
 def _explained(errors: "Sequence[ErrorDetails]", cls: type, lines: Mapping[str, int]) -> list[str]:
     """A sentence for each value that is wrong; one that fits no member of a union is wrong once."""
-    found = []
     reasons: dict[tuple[str, str], list[str]] = {}
     for error in errors:
-        text = _plain_reason(error)
-        if not error["loc"]:
-            found.append(text)
-            continue
-        # pydantic appends its name for the member of a union that it tried
-        name = ".".join(str(part) for i, part in enumerate(error["loc"]) if i == 0 or isinstance(part, int))
-        reasons.setdefault((name, _shown(error["input"])), []).append(text[:1].lower() + text[1:])
-    for (name, value), texts in reasons.items():
-        option = name.partition(".")[0]
-        allowed = bounds(get_type_hints(cls, include_extras=True).get(option))
-        sentence = f"{name} = {value}: {_joined(texts)}" + (f" (allowed: {allowed})" if allowed else "")
-        found.append(sentence + _line(lines, option))
-    return found
+        # pydantic appends its name for the member of a union that it tried, and the place of a value that is missing
+        path = [str(part) for i, part in enumerate(error["loc"]) if i == 0 or isinstance(part, int)]
+        name = ".".join(path[: 1 if error["type"] == "missing" else None])
+        reasons.setdefault((name, _shown(error["input"])), []).append(_plain_reason(error))
+    within = {name.partition(".")[0] for name, _ in reasons if "." in name}  # the wrong values of lists say more
+    return [_sentence(*of, texts, cls, lines) for of, texts in reasons.items() if of[0] not in within]
+
+
+def _sentence(name: str, value: str, texts: Sequence[str], cls: type, lines: Mapping[str, int]) -> str:
+    option = name.partition(".")[0]
+    allowed = bounds(get_type_hints(cls, include_extras=True).get(option))
+    texts = [text for text in texts if text != _EXPECTED["tuple_type"]] or texts  # one number of a list of them
+    said = f"{name} = {value}: {_joined(texts)}" if name else _joined(texts)
+    return said + (f" (allowed: {allowed})" if allowed else "") + _line(lines, option)
 
 
 def _plain_reason(error: "ErrorDetails") -> str:
     """pydantic's error, as a value that was expected."""
-    kind = str(error["type"])
-    if kind == "literal_error":
+    if error["type"] == "literal_error":
         return f"expected {error['ctx']['expected']}"
-    return _EXPECTED.get(kind, str(error["msg"]).removeprefix("Value error, "))
+    text = str(error["msg"]).removeprefix("Value error, ")
+    return _EXPECTED.get(error["type"], text[:1].lower() + text[1:])
 
 
 def _joined(texts: Sequence[str]) -> str:
