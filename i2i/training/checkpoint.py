@@ -104,7 +104,7 @@ class Checkpointer:
             return []
         step, state = found
         moved = {name: Path(changes[name][0]) for name in ("data", "paired_data") if changes.get(name, (None,))[0]}
-        training_state.check(step, state, self.train_step, self.options.direction)
+        training_state.check(step, state, self.train_step, self.options.direction, changes)
         self.best.load_state(state)
         notes = self.load_state(state, moved)
         self.progress.resume(step, state["images_seen"])

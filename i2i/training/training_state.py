@@ -4,8 +4,9 @@ One with the right hash may still be anybody's. Its plain values have the types 
 and, where this training has one of the same name, of its shape.
 """
 
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, get_type_hints
 
 import torch
 from annotated_types import Ge, Len
@@ -15,7 +16,9 @@ from torch import Tensor
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.errors import ModelError
 from i2i.networks.blocks import finite
+from i2i.plain_yaml import GROUPS
 from i2i.training.health import Episodes
+from i2i.training.run_folder import Changes
 from i2i.training.state_store import Count, Kept, Text, tensors
 from i2i.training.step import TrainingStep
 from i2i.training.validation import Measured
@@ -81,10 +84,15 @@ class _State(Measured):
     best_written: float
 
 
-def check(step: int, state: dict[str, Any], train_step: TrainingStep, direction: str) -> None:
-    """Raises `ModelError` unless `state`, that of `step`, is of this algorithm, direction and architecture."""
+def check(
+    step: int, state: dict[str, Any], train_step: TrainingStep, direction: str, changes: Changes | None = None
+) -> None:
+    """Raises `ModelError` unless `state`, that of `step`, is of this algorithm, direction and architecture.
+
+    `changes` are the options that differ from those of the run so far.
+    """
     _check_form(step, state)
-    check_same(state, train_step.algorithm, direction)
+    check_same(state, train_step.algorithm, direction, changes)
     _check_tensors(step, state, train_step)
 
 
@@ -173,10 +181,10 @@ def _refused(step: int, what: str) -> ModelError:
     )
 
 
-def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str) -> None:
+def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str, changes: Changes | None = None) -> None:
     """Raises `ModelError` listing what differs between a state and the networks that are to go on from it.
 
-    `direction` is the one in which `algorithm` sees the data.
+    `direction` is the one in which `algorithm` sees the data. Those of `changes` that may be the reason come first.
     """
     if state.get("algorithm") != algorithm.name:
         raise ModelError(
@@ -203,8 +211,32 @@ def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str) -
         for name, network in own_networks.items():
             differences += _differences(name, state["networks"].get(name, {}), network.state_dict())
     if differences:
-        more = f" and {len(differences) - 10} more" if len(differences) > 10 else ""
-        raise ModelError(
-            f"this run has another architecture: {'; '.join(differences[:10])}{more}. Give the options of its "
-            "config.yaml, or another --run. To start a new run from its weights, use --init-from."
-        )
+        raise _another_architecture(differences, changes or {}, get_type_hints(type(algorithm.options)))
+
+
+_SHAPING = (
+    [*GROUPS["networks"], "channels_a", "channels_b", "classes_a", "classes_b", "instance_edges"],
+    GROUPS["losses"],
+)
+"""The options that decide which networks there are and how they look; those that may."""
+
+
+def _another_architecture(differences: Sequence[str], changes: Changes, hints: Mapping[str, Any]) -> ModelError:
+    named = [[name for name in names if name in changes] for names in (*_SHAPING, list(changes))]
+    reasons = next(filter(None, named), [])
+    shown = "; ".join(differences[:3]) + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
+    way = "or another --run. To start a new run from its weights, use --init-from."
+    if not reasons:
+        return ModelError(f"this run has another architecture: {shown}. Give the options of its config.yaml, {way}")
+    what = "; ".join(f"{name} was {changes[name][0]!r}, is now {changes[name][1]!r}" for name in reasons)
+    typed = " ".join(_as_typed(name, changes[name][0], hints.get(name)) for name in reasons)
+    return ModelError(f"{what}: this run has another architecture. Give {typed}, {way}", f"Its networks: {shown}")
+
+
+def _as_typed(name: str, value: Any, hint: object) -> str:
+    """How an option is given that value on a command line."""
+    flag = f"--{name.replace('_', '-')}"
+    if hint is bool:
+        return flag if value else flag.replace("--", "--no-", 1)
+    words = [shlex.quote(str(word)) for word in (value if isinstance(value, list) else [value])]
+    return f"no {flag}" if value in (None, "", []) else " ".join((flag, *words))
