@@ -23,7 +23,7 @@ FAX_3, FAX_4, PREDICTOR, PALETTE = 292, 293, 317, 320
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES = 322, 323, 324, 325
 INK_SET, INKS, EXTRA_SAMPLES, FORMAT, JPEG_TABLES = 332, 334, 338, 339, 347
 COEFFICIENTS, SUBSAMPLING, REFERENCE, XMP, DEPTH, ICC = 529, 530, 532, 700, 32997, 34675
-EXIF, GPS, DNG = 34665, 34853, 50706
+EXIF, GPS, INTEROPERABILITY, DNG = 34665, 34853, 40965, 50706
 RESOLUTION = ACROSS, DOWN, RESOLUTION_UNIT = 282, 283, 296
 TEXTS = {"Description": 270, "Software": 305, "Author": 315, "Copyright": 33432}
 """The texts that EXIF and TIFF have a tag for."""
@@ -52,7 +52,8 @@ _INNER_BYTES = 1 << 20  # for EXIF and GPS
 _MOST_SEGMENTS = 1 << 20
 _MOST_TAGS = 4096
 _KINDS = dict(enumerate(["", "B", "s", "H", "I", "2I", "b", "s", "h", "i", "2i", "f", "d", "I", "", "", "Q", "q", "Q"]))
-_INTEROPERABILITY = 40965  # a pointer within EXIF, which is not followed
+_WITHIN = {INTEROPERABILITY: EXIF}
+"""Pointer → the directory that it stands in; others stand in the first one."""
 _BIG = 43
 _INCH = 2
 
@@ -73,7 +74,7 @@ Tags = Mapping[int, Tag]
 class Directory:
     """The tags of a directory, whether another one follows, and the byte order of its file.
 
-    `inner` are the directories that the tags of EXIF and GPS point to.
+    `inner` are the directories that the tags of EXIF and GPS point to, and that of interoperability, within EXIF.
     """
 
     tags: Tags = field(default_factory=dict)
@@ -174,17 +175,20 @@ class _Reader:
             tags |= self._tags(entries, _SEGMENTS, most)
         if not every:
             self._left = min(self._left, _INNER_BYTES)
-        inner = {tag: found for tag in (EXIF, GPS) if tag in entries and (found := self._inner(entries[tag]))}
+        inner = self._inner(EXIF, entries) | self._inner(GPS, entries)
         return Directory(tags, inner, following > 0, self._order)
 
-    def _inner(self, entry: _Entry) -> dict[int, Tag]:
-        """The directory that a tag points to; empty where it cannot be read, for it only describes the picture."""
-        pointer = Directory(self._tags({EXIF: entry}, {EXIF}), order=self._order)
+    def _inner(self, tag: int, above: Mapping[int, _Entry]) -> dict[int, Tags]:
+        """The directory that a tag points to, and the one in it; none that cannot be read, as they only describe."""
+        pointer = Directory(self._tags(above, {tag}), order=self._order)
         try:
-            entries, _ = self._entries(pointer.number(EXIF, self._end))
+            entries, _ = self._entries(pointer.number(tag, self._end))
         except (ImageError, ValueError, OSError):
             return {}
-        return self._tags(entries, entries.keys() - {_INTEROPERABILITY})
+        tags, within = self._tags(entries, entries.keys() - {INTEROPERABILITY}), dict[int, Tags]()
+        for inside in (name for name, outside in _WITHIN.items() if outside == tag):
+            within |= self._inner(inside, entries)
+        return {tag: tags, **within} if tags or within else {}
 
     def _entries(self, start: int, cut: bool = True) -> tuple[dict[int, _Entry], int]:
         """The entries of the directory there, perhaps `cut` short, of each tag the first, and where the next one is."""
@@ -245,18 +249,22 @@ def header_of(order: str, place: int, *, big: bool = False) -> bytes:
 
 
 def directory_of(
-    order: str, tags: Tags, place: int, inner: Mapping[int, Tags] | None = None, *, big: bool = False
+    order: str, tags: Tags, place: int, inner: Mapping[int, Tags] | None = None, *, big: bool = False, of: int = 0
 ) -> bytes:
-    """A directory with these tags, to stand at `place`, their values, and the directories within behind it."""
+    """A directory with these tags, to stand at `place`, their values, and the directories within behind it.
+
+    It is the one that the tag `of` points to, by default the first one.
+    """
     codes, wide, kind = (("Q", "HHQ", "Q"), 8, 16) if big else (("H", "HHI", "I"), 4, 4)
     count, entry, pointer = (order + code for code in codes)
     fields, behind, inner = b"", b"", inner or {}
-    every = dict(tags) | {tag: Tag(kind, 1, b"") for tag in inner}
+    own = {tag for tag in inner if _WITHIN.get(tag, 0) == of}
+    every = dict(tags) | {tag: Tag(kind, 1, b"") for tag in own}
     start = place + struct.calcsize(count) + len(every) * (struct.calcsize(entry) + wide) + wide
     for tag, found in sorted(every.items()):
         here = start + len(behind)
-        value = directory_of(order, inner[tag], here, big=big) if tag in inner else found.data
-        if tag in inner or len(value) > wide:
+        value = directory_of(order, inner[tag], here, inner, big=big, of=tag) if tag in own else found.data
+        if tag in own or len(value) > wide:
             behind += value + b"\0" * (len(value) % 2)
             value = struct.pack(pointer, here)
         fields += struct.pack(entry, tag, found.kind, found.count) + value.ljust(wide, b"\0")

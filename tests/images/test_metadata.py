@@ -428,3 +428,29 @@ def test_a_long_maker_note_is_kept():
     tags[34665] = {37500: b"x" * (1 << 21)}
     found = decode(pillow_bytes(MODES["RGB"], "PNG", exif=tags.tobytes()))
     assert b"x" * (1 << 21) in found.exif
+
+
+@pytest.mark.promise("R34")
+@pytest.mark.parametrize("target", ["PNG", "JPEG", "WEBP", "TIFF", pytest.param("AVIF", marks=AVIF)])
+def test_all_directories_of_exif_are_kept(target):
+    """Also that of interoperability, which stands within that of EXIF; written and read by Pillow."""
+    block, kept = Image.Exif(), {34665: {33434: 0.5, 40965: {1: "R98", 2: b"0100"}}, 34853: {1: "N"}}
+    for tag, values in kept.items():
+        block[tag] = values
+    data = encode(decode(pillow_bytes(MODES["RGB"], "JPEG", exif=block.tobytes())), target)
+    for found in (data, encode(decode(data), target)):
+        exif = Image.open(io.BytesIO(found)).getexif()
+        assert exif.get_ifd(40965) == {1: "R98", 2: b"0100"}
+        assert exif.get_ifd(34665)[33434] == 0.5 and exif.get_ifd(34853)[1] == "N"
+
+
+@pytest.mark.promise("R43")
+@pytest.mark.parametrize("to", [8, 26, 1 << 20])
+@pytest.mark.parametrize("pointer", [34665, 34853, 40965])
+def test_directories_that_point_in_circles_or_nowhere_end(pointer, to):
+    """The directory at 8 points to that at 26, and that to itself, to the first one, or out of the block."""
+    first = struct.pack("<HHHIII", 1, 34665, 4, 1, 26, 0)
+    inner = struct.pack("<HHHIIHHIHHI", 2, pointer, 4, 1, to, 33437, 3, 1, 7, 0, 0)
+    block = b"Exif\0\0II*\0" + struct.pack("<I", 8) + first + inner
+    found = decode(pillow_bytes(MODES["RGB"], "PNG", exif=block)).exif
+    assert len(found) < 300 and struct.pack("<HHIHH", 33437, 3, 1, 7, 0) in found
