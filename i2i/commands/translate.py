@@ -139,16 +139,13 @@ def _install_style(options: TranslateCommand) -> None:
 def _plan(options: TranslateCommand, chosen: FolderOptions) -> None:
     from i2i.folders.plan import plan
     from i2i.folders.report import Report, ReportFile, masked, records_of
-    from i2i.inference.options import parse_mix
-    from i2i.models import styles
+    from i2i.folders.worker import check_names
 
     file = ReportFile(options.report)
     if options.style or options.mix:
         chosen.check_style(options.style)
+        check_names(options.style, chosen)
     work = plan(options.inputs, options.out, chosen)
-    for style in parse_mix(options.mix) if options.mix else [options.style]:
-        if style and not style.startswith("hub:"):  # that would fetch it
-            styles.find(style, options.direction)
     report = Report(records_of(work, {}), notices=work.notices)
     file.begin(work)
     file.end(report)
@@ -234,6 +231,8 @@ class ServeCommand:
     """Refuse more pictures in one request."""
     time_limit: Annotated[float, Ge(1)] = 600
     """The seconds that one visitor's request may take; it then ends with the pictures done so far."""
+    download: bool = False
+    """Download the styles that are given if the catalogue has them."""
     device: str = "auto"
     """The device: auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
@@ -247,13 +246,13 @@ def serve(options: ServeCommand) -> None:
     from i2i.tools.page.guard import is_loopback
 
     server.check_installed()
-    styles = offered(options.styles)
+    styles = offered(options.styles, options.download)
     token = secrets.token_urlsafe(16) if options.token or not is_loopback(options.host) else ""
     with server.listen(options.host, options.port) as listening:
         _serve(options, styles, token, listening)
 
 
-def offered(names: Sequence[str]) -> "dict[str, Style]":
+def offered(names: Sequence[str], download: bool = False) -> "dict[str, Style]":
     """The styles to offer, by the names that the page shows. Raises `I2IError` for one that cannot be used.
 
     Without `names` all that are on this machine, but for models of values in units; generators of pictures from noise
@@ -262,7 +261,7 @@ def offered(names: Sequence[str]) -> "dict[str, Style]":
     from i2i.models.styles import list_styles
 
     if names:
-        found = list({style.path: style for name in names for style in _named(name)}.values())
+        found = list({style.path: style for name in names for style in _named(name, download)}.values())
     else:
         found = [style for style in list_styles() if style.path is not None and not style.problem]
         found.sort(key=lambda style: style.name != FIRST)
@@ -293,14 +292,14 @@ def _is_in_units(style: "Style") -> bool:
     return read_info(style.path).in_units
 
 
-def _named(name: str) -> "list[Style]":
+def _named(name: str, download: bool) -> "list[Style]":
     """The style of that name, or both directions of a run. Visitors see no path of this machine."""
     from i2i.models import styles
 
     path = Path(name)
     if path.is_dir() and (runs := [style for style in styles.list_styles([path]) if style.source == "run"]):
         return [replace(style, name=path.resolve().name) for style in runs]
-    found = styles.find(name)
+    found = styles.find(name, download=download, progress=fetching() if download else None)
     shown = name if styles.is_name(name) else path.stem
     if found.suffix in (".pth", ".pt"):  # it tells its network when it is loaded
         return [styles.Style(name=shown, source="run", path=found)]

@@ -24,7 +24,7 @@ from i2i.folders.parts import Parts, resolve
 from i2i.folders.pipeline import Pipeline, Stop
 from i2i.folders.plan import Inputs, Plan, Source, plan
 from i2i.folders.report import Progress, Record, Report, ReportFile, records_of
-from i2i.folders.worker import Fetching, Resolved, Style, Work, load
+from i2i.folders.worker import Fetching, Resolved, Style, Work, check_names, load
 from i2i.images import LOSSY, WRITTEN, probe
 from i2i.images.encoding import refusal_of_units
 from i2i.images.large import LARGE_LIMITS
@@ -83,6 +83,7 @@ def translate_folder(
     options["mix"] = mix if isinstance(mix, str) else mix_as_text(parse_mix(mix))
     chosen = from_mapping(FolderOptions, options)
     chosen.check_style(style)
+    check_names(style, chosen)
     file = ReportFile(None if report is None else place_of(report))
     todo = plan(inputs, out, chosen)
     sizes = _sizes(todo, chosen)

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from threading import Lock
@@ -119,12 +120,22 @@ class Work:
         return replace(self, resolved=resolved, options=resolved.pinned(self.options))
 
 
+def _names(style: str | PathLike[str], options: FolderOptions) -> list[str | Path]:
+    return [*parse_mix(options.mix)] if options.mix else [Path(style) if isinstance(style, PathLike) else style]
+
+
+def check_names(style: Style, options: FolderOptions) -> None:
+    """Raises as `styles.check` for a mistake in the name of the style, or of one of the mix."""
+    for name in () if isinstance(style, Translator) else _names(style, options):
+        styles.check(name, options.direction, download=options.download)
+
+
 def _files(
     style: str | PathLike[str], options: FolderOptions, fetching: Fetching | None = None
 ) -> dict[str | Path, Path]:
     """The file or folder of that style, or of each style of the mix. Raises as `styles.find`."""
-    names = list(parse_mix(options.mix)) if options.mix else [style if isinstance(style, str) else Path(style)]
-    return {name: styles.find(name, options.direction, download=options.download, progress=fetching) for name in names}
+    found = partial(styles.find, direction=options.direction, download=options.download, progress=fetching)
+    return {name: found(name) for name in _names(style, options)}
 
 
 def _digests(paths: Iterable[Path]) -> tuple[str, ...]:

@@ -86,8 +86,7 @@ def load_translator(
     more = {"dropout": dropout, "seed": seed, "download": download, "runtime": runtime, "compile": compile}
     options = from_mapping(ModelOptions, asked | more | {"paint_size": paint_size})
     choose(options, device_of(options))
-    name = style if isinstance(style, str) else Path(style)
-    path = styles.find(name, direction, download=download, progress=fetching)
+    path = styles.find(style, direction, download=download, progress=fetching)
     model = load_file(path, options, sizes, generator)
     size = (path / WEIGHTS_NAME if path.is_dir() else path).stat().st_size
     return Translator.of_model(model, options.paint_size_of(model.info), str(style), size)

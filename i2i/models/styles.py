@@ -135,7 +135,11 @@ class Style:
 
 
 def find(
-    style: str | Path, direction: str | None = None, *, download: bool = False, progress: Progress | None = None
+    style: str | os.PathLike[str],
+    direction: str | None = None,
+    *,
+    download: bool = False,
+    progress: Progress | None = None,
 ) -> Path:
     """Returns the path of the model that `style` names, for `model_file.open_model`.
 
@@ -151,6 +155,8 @@ def find(
     """
     if direction not in (None, *DIRECTIONS):
         raise UsageError(f"direction {direction!r}: expected {' or '.join(DIRECTIONS)}")
+    if not isinstance(style, str | os.PathLike):
+        raise UsageError(f"style = {style!r}: expected a name, a path, or hub:owner/name")
     if isinstance(style, str):
         if style.startswith("hub:"):
             repository, _, revision = style.removeprefix("hub:").partition("@")
@@ -165,7 +171,18 @@ def find(
         if is_name(style) and not exists(Path(style)):
             hint = f"{_suggestions(style)} --list-styles lists all names; hub:owner/name fetches a model"
             raise UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
-    return model_at(path_of(style), direction)
+    return model_at(path_of(style) if isinstance(style, str) else Path(style), direction)
+
+
+def check(style: str | os.PathLike[str], direction: str | None = None, *, download: bool = False) -> None:
+    """Raises as `find`, and fetches nothing: what that would fetch is looked for when it is loaded.
+
+    Commands call it before they look at inputs and outputs, so that a mistake in a name is the first thing that they
+    say.
+    """
+    fetched = isinstance(style, str) and (style.startswith("hub:") or (download and published.find(style) is not None))
+    if not fetched:
+        find(style, direction)
 
 
 def is_name(style: str) -> bool:

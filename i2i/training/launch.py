@@ -57,7 +57,7 @@ def train(algorithm: str | type[AnyAlgorithm], options: RunOptions, own: OwnData
     try:
         built = build_algorithm(algorithm, options, channels, group.device)
         if not StateStore(run).steps():  # a resumed run has weights of its own
-            initialise(built, options.init_from, options.direction)
+            initialise(built, options.init_from, options.direction, options.download)
         Trainer(built, data, options, group).fit()
     finally:
         group.close()
@@ -204,13 +204,15 @@ def check_deterministic(algorithm: AnyAlgorithm, device: torch.device) -> None:
 REFERENCE_NAMES = {"G_A": "G_AB", "G_B": "G_BA", "D_A": "D_B", "D_B": "D_A", "G": "G", "D": "D"}
 
 
-def initialise(algorithm: AnyAlgorithm, paths: Sequence[Path], direction: str = "a2b") -> None:
+def initialise(algorithm: AnyAlgorithm, paths: Sequence[Path], direction: str = "a2b", download: bool = False) -> None:
     """Load each file, or the style of that name, into its network. `direction` is the one in which `algorithm` sees the
-    data.
+    data. A published style is fetched only with `download`.
 
     Raises `ModelError` for a file that cannot be read, fits no network, or fits one of another configuration.
     """
-    for path in (styles.find(str(path)) if styles.is_name(str(path)) else path for path in paths):
+    for name in map(str, paths):
+        named = name.startswith("hub:") or styles.is_name(name)
+        path = styles.find(name, download=download) if named else Path(name)
         if isinstance(F := algorithm.networks().get("F"), PatchProjection) and path.stem.endswith("net_F"):
             _load_embedding(F, path)
             continue

@@ -49,8 +49,8 @@ class TrainingOptions:
     licence: Label = ""
     """The licence of the weights, for the model files."""
     init_from: tuple[Path, ...] = ()
-    """Start from these weights: styles, model files, or .pth files of pytorch-CycleGAN-and-pix2pix under their own
-    names (latest_net_G_A.pth)."""
+    """Start from these weights: styles, hub:owner/name, model files, or .pth files of pytorch-CycleGAN-and-pix2pix
+    under their own names (latest_net_G_A.pth)."""
     n_epochs: Annotated[int, Ge(0)] = 100
     """Epochs at the full learning rate. An epoch is as long as the longer domain."""
     n_epochs_decay: Annotated[int, Ge(0)] = 100

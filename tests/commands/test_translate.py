@@ -136,3 +136,27 @@ def test_credentials_in_a_url_are_not_shown(option: str, capsys: pytest.CaptureF
 def test_a_url_is_refused_where_a_path_is_expected(capsys: pytest.CaptureFixture[str]) -> None:
     assert exit_code("sample", "--style", "monet", "-o", "s3://bucket/x") == 2
     assert "out = 's3://bucket/x': expected a path on this machine" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "translate --style monnet a.png -o a.jpg",
+        "translate --style monnet a.png -o a.jpg --dry-run",
+        "translate --style monnet nothing.png -o a.jpg",
+        "translate --mix monet:1,monnet:2 a.png -o a.jpg",
+        "translate --style monnet --download a.png -o a.jpg",
+        "export monnet -o a.jpg --format model_file",
+        "export monet monnet --web full --web-runtime nowhere",
+    ],
+)
+def test_a_mistake_in_a_style_comes_before_inputs_and_outputs(
+    words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder(tmp_path, ["a.png"])
+    (tmp_path / "a.jpg").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "other").touch()
+    monkeypatch.chdir(tmp_path)
+    assert exit_code(*words.split()) == 2
+    assert "style 'monnet': no such style" in (said := capsys.readouterr().err) and "Did you mean 'monet'?" in said

@@ -462,10 +462,22 @@ def test_size_scales_first(tmp_path: Path, size: Any, shape: tuple[int, int]) ->
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"size": 0}, {"size": (3,)}, {"size": 70_000}, {"batch_size": 0}, {"batch_size": 0.5}]
+    ("wrong", "said"),
+    [
+        ({"size": 0}, r"^size = 0: expected a number in range \(allowed: ≥ 1, ≤ 65535\)$"),
+        ({"size": 70_000}, r"^size = 70000: expected a number in range \("),
+        ({"batch_size": 0.5}, r"^batch_size = 0\.5: expected a whole number or 'auto' \("),
+        ({"size": "x"}, r"^size = 'x': expected a whole number \("),
+        ({"size": (0, 5)}, r"^size\.0 = 0: expected a number in range \("),
+        ({"size": (1, 2, 3)}, r"^size = \(1, 2, 3\): expected a whole number or a list of another length \("),
+        ({"size": (1,)}, r"^size = \(1,\): expected a whole number or a list of another length \("),
+        ({"batch_size": 0}, r"^batch_size = 0: expected a number in range or 'auto' \("),
+        ({"strength": 2}, r"^strength = 2: expected a number in range \(allowed: ≥ 0, ≤ 1\)$"),
+        ({"keep": 3}, r"^keep = 3: expected 'luminance' or 'colour'$"),
+    ],
 )
-def test_wrong_options_of_a_call(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError, match=next(iter(wrong))):
+def test_wrong_options_of_a_call(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
         RESNET_TRANSLATOR(np.zeros((8, 8, 3), np.uint8), **wrong)
 
 
@@ -479,3 +491,9 @@ def test_translator_repr_names_domains_network_and_runtime(tmp_path: Path) -> No
     page = translator._repr_html_()
     assert "<script>" not in page and "photos &lt;script&gt; → paintings" in page and "torch fp32 on cpu" in page
     assert "<li>" in load_translator("monet", device="cpu")._repr_html_(), "the card of the style"
+
+
+@pytest.mark.parametrize("style", [5, None, b"monet"])
+def test_a_style_that_is_no_name(style: Any) -> None:
+    with pytest.raises(UsageError, match=rf"^style = {style!r}: expected a name, a path, or hub:owner/name$"):
+        load_translator(style)

@@ -20,7 +20,11 @@ import torch
 from local_server import LocalServer, redirect, running
 from pickles import Calls
 
-from i2i.algorithms.distill import Teacher
+from i2i.algorithms import CUT
+from i2i.algorithms.cut import CUTOptions
+from i2i.algorithms.distill import DistillOptions, Teacher
+from i2i.commands.options import options_of
+from i2i.commands.translate import offered
 from i2i.download import download
 from i2i.errors import ModelError, UsageError
 from i2i.models import junyanz, model_file, published, styles
@@ -29,6 +33,7 @@ from i2i.networks import NetworkConfig
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
 from i2i.networks.unet import UNetConfig
+from i2i.training.launch import initialise
 
 SMALL = ResnetConfig(width=2, blocks=1)
 NAME = "style_monet"
@@ -69,6 +74,36 @@ def checkpoint(tmp_path: Path, config: NetworkConfig = SMALL, seed: int = 0) -> 
 
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+
+
+@pytest.mark.promise("R50")
+@pytest.mark.parametrize("user", ["teacher", "init_from", "page"])
+def test_a_training_and_a_page_fetch_only_when_asked(user: str, server: LocalServer, tmp_path: Path) -> None:
+    server.serve(f"/{NAME}.pth", checkpoint(tmp_path))
+    options = CUTOptions(generator="resnet_1blocks", ngf=2, ndf=2)
+
+    def use(download: bool) -> None:
+        if user == "teacher":
+            DistillOptions(teacher=NAME, download=download).opened()
+        elif user == "init_from":
+            initialise(CUT(options), [Path(NAME)], download=download)
+        else:
+            offered([NAME], download)
+
+    with pytest.raises(UsageError, match=r"not on this machine: --download fetches https://"):
+        use(False)
+    assert server.requests == []
+    use(True)
+    assert len(server.requests) == 1
+    use(False)
+    assert len(server.requests) == 1, "it is here now"
+
+
+@pytest.mark.parametrize("command", ["train cyclegan", "train distill", "plan", "serve", "translate"])
+def test_the_option_that_an_error_names_is_there(command: str) -> None:
+    name, _, algorithm = command.partition(" ")
+    known = options_of(name, algorithm or ("distill" if name == "plan" else ""))
+    assert "--download" in {option.flag for option in known}
 
 
 @pytest.mark.promise("R50")
@@ -351,6 +386,13 @@ def test_fetching(fake: Hub) -> None:
     wanted = {"revision": "abc", "allow_patterns": ALLOWED, "local_files_only": False}
     assert fake.asked == [("owner/name", "v1"), ("owner/name", wanted)]
     model_file.open_model(styles.find("hub:owner/name"))
+
+
+def test_a_training_starts_from_a_model_of_the_hub(fake: Hub) -> None:
+    algorithm = CUT(CUTOptions(generator="resnet_1blocks", ngf=2, ndf=2, norm="instance"))
+    initialise(algorithm, [Path("hub:owner/name")])
+    expected = model_file.open_model(fake.snapshot)[0].state_dict()
+    assert all(map(torch.equal, algorithm.G.state_dict().values(), expected.values()))
 
 
 def test_a_teacher_is_asked_for_once(fake: Hub) -> None:

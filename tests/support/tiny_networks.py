@@ -76,7 +76,7 @@ def write_teacher(
     return path
 
 
-def unfilled_teacher(name: str = "") -> Teacher:
+def unfilled_teacher(name: str = "", download: bool = False) -> Teacher:
     """One to learn from, with weights as torch draws them, of no file."""
     network = create_generator("resnet_2blocks", width=12)
     return Teacher(network, describe(network, direction="a2b"), "")

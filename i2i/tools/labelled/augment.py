@@ -172,8 +172,7 @@ def checked_styles(styles: Sequence[str], options: AugmentOptions) -> list[str]:
     if twice := [name for name, count in Counter(name.lower() for name in names).items() if count > 1]:
         raise UsageError(f"several styles have the name {twice[0]!r}; choose others with --names a,b,...")
     for style in styles:
-        if not style.startswith("hub:") and not options.download:  # others are looked for when they are loaded
-            known_styles.find(style, options.direction)
+        known_styles.check(style, options.direction, download=options.download)
     return names
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from i2i import files
 from i2i.errors import UsageError
 from i2i.tools.page import server
 from i2i.tools.page.guard import is_loopback
@@ -77,6 +78,7 @@ def test_folders_of_killed_servers_go_and_those_in_use_stay(tmp_path: Path, monk
     for path in (killed, other):
         path.mkdir()
         (path / "picture.png").touch()
+    (killed / files.LOCK).touch()  # which died with its process
     (tmp_path / ".i2i-page-link.part").symlink_to(other)
     long_ago = time.time() - 3600
     os.utime(killed, (long_ago, long_ago))
