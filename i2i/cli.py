@@ -1,6 +1,6 @@
 """The command `i2i`: from a command line to an exit code.
 
-It answers `--help` and mistakes of typing before it imports torch.
+It answers `--help` and mistakes of typing before it imports the command's module, and with it torch.
 """
 
 import os

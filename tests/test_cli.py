@@ -677,8 +677,8 @@ for words in ("train gan --lr fast", "train cut --nosuch", "train pix2pix --batc
 """
 
 
-def test_help_and_mistakes_of_typing_need_no_torch() -> None:
-    assert imported(ANSWERED) <= {"cv2", "numpy", "PIL"}
+def test_help_and_mistakes_of_typing_need_nothing_heavy() -> None:
+    assert imported(ANSWERED) == set()
 
 
 def test_a_configuration_or_a_run_says_by_which_algorithm(

@@ -1,7 +1,7 @@
 """The commands of `i2i`; `scripts/` has a door to each, for a checkout.
 
-This table says what `i2i --help` and the short help of a command show. Nothing here imports anything heavy: the module
-of trainings is imported once their command line is known to be without mistakes (`i2i.cli`); no other needs torch.
+This table says what `i2i --help` and the short help of a command show. Nothing here imports anything heavy: a command's
+module is imported once its command line is known to be without mistakes (`i2i.cli`).
 """
 
 from collections.abc import Callable

@@ -1,9 +1,9 @@
-"""The options of a command as data, for the command line and its help.
+"""The options of a command as data, so that the command line knows them before it imports anything heavy.
 
 A command's options are a frozen dataclass: its fields are the flags, its annotations their ranges, the text under a
-field its help. Some classes of a training import torch, which takes seconds; so `options.json`, beside this file, holds
-what `describe` finds in them. Their `--help` and all mistakes of typing are answered from there. The file is also their
-frozen surface: a test compares it with the classes, and a change of an option shows in its diff.
+field its help. The classes of a training import torch, which takes seconds; so `options.json`, beside this file, holds
+what `describe` finds in them. `--help` and all mistakes of typing are answered from there. The file is also the frozen
+surface of the command line: a test compares it with the classes, and a change of an option shows in its diff.
 
     python -m i2i.commands.options      writes the file anew
 """
@@ -22,7 +22,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from i2i.commands import ALGORITHMS, loaded
+from i2i.commands import ALGORITHMS, COMMANDS, loaded
 from i2i.config import ALGORITHM, leaves
 from i2i.urls import PathOrURL, StorePath
 
@@ -162,23 +162,10 @@ def _own_texts(kind: type[Any]) -> dict[str, str]:
 
 
 def options_of(command: str, algorithm: str = "") -> list[Option]:
-    """The options of a command. A training has those that all share and those of its algorithm."""
-    if command not in ("train", "plan"):
-        return describe(loaded(command)[1])
-    own = _read()["plan"] if command == "plan" else []
-    if not algorithm:
-        return own
-    listed = [*light(), *_read()["train"], *_read()[f"train {algorithm}"]]
-    return own + list({option.name: option for option in listed}.values())
-
-
-@cache
-def light() -> list[Option]:
-    """The options of trainings whose classes need no torch; an algorithm may change them."""
-    from i2i.data.options import DataOptions
-    from i2i.training.schedule import TrainingOptions
-
-    return [*describe(DataOptions), *describe(TrainingOptions)]
+    """The options of a command, from the file. A training has those that all share and those of its algorithm."""
+    read = _read()
+    own = read[command] if command != "train" else []
+    return own + (read["train"] + read[f"train {algorithm}"] if algorithm else [])
 
 
 @cache
@@ -190,16 +177,18 @@ def _read() -> dict[str, list[Option]]:
 
 
 def surface() -> str:
-    """Returns the text of `options.json`: the options of all trainings, and of a plan, a line for each."""
+    """Returns the text of `options.json`: the options of all commands, a line for each."""
     from i2i.commands.train import PlanCommand
 
-    found = {"plan": describe(PlanCommand)}
+    own = {name: PlanCommand if name == "plan" else loaded(name)[1] for name in COMMANDS if name != "train"}
+    found = {name: describe(options) for name, options in own.items()}
     trainings = {name: describe(loaded("train", name)[1]) for name in ALGORITHMS}
     first, *others = trainings.values()
     shared = [option for option in first if all(option in other for other in others)]
-    found["train"] = [option for option in shared if option not in light()]
-    for name, options in trainings.items():
-        found[f"train {name}"] = [option for option in options if option not in [*light(), *shared]]
+    found["train"] = shared
+    found |= {
+        f"train {name}": [option for option in options if option not in shared] for name, options in trainings.items()
+    }
     sections = (f"{json.dumps(name)}: [\n" + ",\n".join(map(_line, options)) + "\n]" for name, options in found.items())
     return "{\n" + ",\n".join(sections) + "\n}\n"
 
