@@ -66,7 +66,7 @@ class Pix2PixHD(ConditionalGAN[Pix2PixHDOptions]):
         super().__init__(options, in_channels, out_channels)
         if not isinstance(self.D, PatchGAN | MultiScalePatchGAN | Projected):
             raise UsageError(
-                f"discriminator = {options.discriminator}: the feature loss compares layers; use a patchgan or projected"
+                f"discriminator = {options.discriminator}: its layers are compared; use a patchgan or projected"
             )
         if options.vgg and out_channels != 3:
             raise UsageError(f"vgg: takes pictures of 3 channels, not of {out_channels}")
