@@ -32,6 +32,7 @@ from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.content import Perceptual, feature_matching
 from i2i.networks.patchgan import MultiScalePatchGAN, PatchGAN
+from i2i.networks.projected import Projected
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +44,7 @@ class Pix2PixHDOptions(NetworkOptions):
     generator: str = "pix2pixhd"
     """`pix2pixhd`, its G1 alone `pix2pixhd_global`, or any other."""
     discriminator: str = "patchgan_70_multiscale"
-    """`patchgan_<patch width>`, the same with `_multiscale`: three scales."""
+    """`patchgan_<patch width>`, the same with `_multiscale`: three scales; for pictures also `projected`."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 32
     """Channels of G2's first layer; G1 has twice as many."""
     lambda_FM: Annotated[float, Ge(0)] = 10.0
@@ -63,9 +64,9 @@ class Pix2PixHD(ConditionalGAN[Pix2PixHDOptions]):
         if bool(options.lambda_VGG) != (options.vgg is not None):
             raise UsageError(f"lambda_VGG = {options.lambda_VGG}, vgg = {options.vgg}: give both or neither")
         super().__init__(options, in_channels, out_channels)
-        if not isinstance(self.D, PatchGAN | MultiScalePatchGAN):
+        if not isinstance(self.D, PatchGAN | MultiScalePatchGAN | Projected):
             raise UsageError(
-                f"discriminator = {options.discriminator}: the feature loss compares layers of a patchgan; use one"
+                f"discriminator = {options.discriminator}: its layers are compared; use a patchgan or projected"
             )
         if options.vgg and out_channels != 3:
             raise UsageError(f"vgg: takes pictures of 3 channels, not of {out_channels}")

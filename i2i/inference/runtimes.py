@@ -191,7 +191,7 @@ class OpenVINORuntime(ConvertedRuntime):
 
     def computed(self, batch: Planes) -> Planes:
         with self.alone:
-            results = self.held.infer([np.ascontiguousarray(batch)], share_inputs=True)
+            results = self.held.infer([np.ascontiguousarray(batch)], share_inputs=True, share_outputs=True)
             return np.array(results[0], np.float32)
 
     @staticmethod
@@ -254,7 +254,7 @@ class OnnxRuntime(ConvertedRuntime):
 
 CONVERTED: dict[str, type[ConvertedRuntime]] = {kind.name: kind for kind in (OpenVINORuntime, OnnxRuntime)}
 
-VERSION = 2
+VERSION = 3
 """The version of conversion and storage. Every change that makes kept conversions wrong raises it."""
 MAX_BYTES = 4 << 30
 """The limit of all conversions together. Those that were not used for the longest time go first."""

@@ -87,12 +87,17 @@ class PatchGAN(nn.Module):
         """Returns the results of its layers after the activation, from the first to the logits, as the only list."""
         if self.config.norm == "spectral":
             blocks.update_power_iterations(self.layers)
-        found = []
-        for layer in self.layers:
-            x = layer(x)
-            if isinstance(layer, nn.LeakyReLU):
-                found.append(x)
-        return [[*found, x]]
+        return [activations(self.layers, x)]
+
+
+def activations(layers: nn.Sequential, x: Tensor) -> list[Tensor]:
+    """Returns the results of `layers` after each activation, and the last."""
+    found = []
+    for layer in layers:
+        x = layer(x)
+        if isinstance(layer, nn.LeakyReLU):
+            found.append(x)
+    return [*found, x]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,7 +32,7 @@ from i2i.errors import ModelError, UsageError
 from i2i.files import sha256
 from i2i.networks import blocks
 from i2i.networks.blocks import SpectralConv2d
-from i2i.networks.patchgan import PatchGANConfig
+from i2i.networks.patchgan import PatchGANConfig, activations
 
 EFFICIENTNET = "efficientnet"
 STRIDES = (4, 8, 16, 32)
@@ -293,6 +293,15 @@ class Projected(nn.Module):
         blocks.update_power_iterations(self.heads.modules())
         logits = [head(y) for head, y in zip(self.heads, self.projections(x), strict=True)]
         return (*logits, self.patchgan(x)) if self.patchgan else tuple(logits)
+
+    def features(self, x: Tensor) -> list[list[Tensor]]:
+        """Returns for each of these logits the results of the layers before them after the activation, and the logits.
+
+        Layers of the frozen features are not among them.
+        """
+        blocks.update_power_iterations(self.heads.modules())
+        found = [activations(head, y) for head, y in zip(self.heads, self.projections(x), strict=True)]  # type: ignore[arg-type]
+        return [*found, *self.patchgan.features(x)] if self.patchgan else found
 
     def _apply(self, fn: Callable[[Any], Any], recurse: bool = True) -> "Projected":
         self.projections._apply(fn, recurse)  # type: ignore[no-untyped-call]

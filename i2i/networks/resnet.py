@@ -253,7 +253,10 @@ class ResnetGenerator(nn.Module):
 
     def output(self, features: Tensor, x: Tensor) -> Tensor:
         """Returns the result for the input `x` from its last features (N, width, H, W)."""
-        y = self.head(features)
+        return self.blended(self.head(features), x)
+
+    def blended(self, y: Tensor, x: Tensor) -> Tensor:
+        """Returns tanh(y), mixed with the share of the input `x`; both may have any shape."""
         drawn = torch.tanh(y.float() if y.dtype.itemsize < 4 else y)  # in 16 bits tanh is 1 beyond 3.5
         share = self.config.input_share
         return drawn + share * (x - drawn) if share else drawn

@@ -42,7 +42,7 @@ ADAPTING = {"ada_target": 0.6}
 PROJECTED = {"gan_mode": "hinge", "discriminator": "projected_patchgan_16", "features": tiny_vgg()}
 TEACHER = tiny_teacher()
 # of `projected`, whose features want pictures
-REFUSES = {"segmentation": "judges labels", "pix2pixhd": "compares the layers of PatchGANs"}
+REFUSES = {"segmentation": "judges labels"}
 
 pytestmark = pytest.mark.parametrize("name", list(ALGORITHMS))
 

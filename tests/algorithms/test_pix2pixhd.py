@@ -157,7 +157,7 @@ def test_files_that_are_no_vgg(tmp_path: Path) -> None:
     for alone in ({"lambda_VGG": 1.0}, {"vgg": tmp_path / "none"}):
         with pytest.raises(UsageError, match="give both or neither"):
             algorithm(**alone)
-    with pytest.raises(UsageError, match="the feature loss compares layers of a patchgan; use one"):
+    with pytest.raises(UsageError, match="its layers are compared; use a patchgan or projected"):
         algorithm(discriminator="pixelgan")
 
 

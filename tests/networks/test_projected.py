@@ -98,6 +98,15 @@ def test_frozen_features_are_neither_drawn_nor_trained_nor_saved() -> None:
     assert x.grad is not None and bool(x.grad.any())
 
 
+def test_features_are_those_of_the_trained_layers_and_end_with_the_logits() -> None:
+    """As pix2pixHD compares them: two activations in the head of the two finest scales each, one in the coarsest."""
+    judge = projected("projected_patchgan_16").eval()
+    features, logits = judge.features(picture()), judge(picture())
+    assert [len(scale) - 1 for scale in features] == [3, 3, 2, 1, 2]
+    assert all(map(torch.equal, (scale[-1] for scale in features), logits))
+    assert all(bool((result[result < 0].abs() < result.max()).all()) for scale in features for result in scale[:-1])
+
+
 def test_a_grey_picture_is_seen_as_one_in_colour() -> None:
     grey = picture(1)
     for one, other in zip(
