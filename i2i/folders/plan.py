@@ -24,7 +24,7 @@ from i2i.folders.clusters import parse_address
 from i2i.folders.jobs import Found, Job, MaskFiles, moving
 from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
 from i2i.inference.options import FolderOptions
-from i2i.terminal import printable
+from i2i.terminal import counted, printable
 from i2i.urls import StorePath, as_path, is_url, place_of, real
 
 
@@ -265,7 +265,7 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: 
         skipped.add(job)
     if not (options.overwrite or options.skip_existing):
         names = listed([printable(job.target) for job in existing])
-        exist = "1 output exists" if len(existing) == 1 else f"{len(existing)} outputs exist"
+        exist = counted(len(existing), "output exists", "outputs exist")
         raise UsageError(f"{exist}; choose --overwrite (replace) or --skip-existing (keep):", *names)
     return skipped if options.skip_existing else set()
 

@@ -19,6 +19,7 @@ from i2i.images.picture import split_alpha
 from i2i.inference.options import OutputFormat
 from i2i.models import styles
 from i2i.models.info import DIRECTIONS, FROM_NOISE, ModelInfo
+from i2i.terminal import counted
 from i2i.urls import path_of
 
 if TYPE_CHECKING:
@@ -215,7 +216,8 @@ def _planned(sampler: Sampler, options: SampleOptions) -> list[tuple[str, int, f
         paths.append(options.grid)
     there = [] if options.overwrite else [path for path in paths if os.path.lexists(path)]
     if there:
-        raise UsageError(f"{len(there)} outputs exist already, first {there[0]}; --overwrite replaces them")
+        exist = counted(len(there), "output exists", "outputs exist")
+        raise UsageError(f"{exist} already, first {there[0]}; --overwrite replaces them")
     return points
 
 

@@ -21,6 +21,7 @@ from i2i.data.folders import SPLITS, find_images, listed, refuse
 from i2i.data.walking import exists, is_folder
 from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
 from i2i.files import appeared, atomic_write, make_folders, sha256
+from i2i.terminal import counted
 from i2i.urls import real
 
 K = TypeVar("K")
@@ -111,10 +112,13 @@ def check_outputs(outputs: list[Path], inputs: Iterable[Path], overwrite: bool, 
         return
     read = {_identity(path) for path in inputs if exists(path)}
     if same := [str(path) for path in existing if _identity(path) in read]:
-        raise UsageError(f"{len(same)} outputs are inputs; choose another folder with --out:", *listed(same))
+        raise UsageError(
+            f"{counted(len(same), 'output is an input', 'outputs are inputs')}; choose another folder with --out:",
+            *listed(same),
+        )
     if not overwrite and not skip_existing:
         raise UsageError(
-            f"{len(existing)} outputs are there already; use --overwrite or --skip-existing:",
+            f"{counted(len(existing), 'output is', 'outputs are')} there already; use --overwrite or --skip-existing:",
             *listed([str(path) for path in existing]),
         )
 
