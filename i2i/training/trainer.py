@@ -98,7 +98,7 @@ class Trainer:
         for network in self.algorithm.networks().values():
             self.group.broadcast_([*network.parameters(), *network.buffers()])
         if self.group.first:
-            self.monitor.started(self.validation.due, notes, changes)
+            self.monitor.started(self.validation.kept.validation_due, notes, changes)
         self.started = True
         self._validate_if_due()
         self.stop_reason = self.validation.stop_reason(step)
@@ -147,7 +147,7 @@ class Trainer:
             self._flush()
         if self.progress.validation_due():
             self.validation.schedule()
-        with_grid = step == 1 or step % self.options.sample_every == 0 or self.validation.due
+        with_grid = step == 1 or step % self.options.sample_every == 0 or self.validation.kept.validation_due
         in_longer_run = with_grid or step in EARLY_LOOKS or not self.progress.finished
         if self.progress.finished:
             self.validation.schedule_last()
@@ -172,7 +172,7 @@ class Trainer:
             raise self.checkpointer.diverged(f"{most} steps in a row were not finite{self.monitor.health.cause()}")
 
     def _validate_if_due(self) -> None:
-        if not self.validation.due:
+        if not self.validation.kept.validation_due:
             return
         with self._saved_before_errors():
             numbers = self.validation.run(self.checkpointer.networks(), self.progress.step)

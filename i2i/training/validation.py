@@ -230,11 +230,6 @@ class Validation:
         self.kept = Measured(plateau=Plateau(lr=options.lr))
 
     @property
-    def due(self) -> bool:
-        """Whether the weights of now are to be measured."""
-        return self.kept.validation_due
-
-    @property
     def possible(self) -> bool:
         """Whether this run measures anything."""
         return bool(self.options.validate_every) and self.held_out.pictures is not None
@@ -246,7 +241,7 @@ class Validation:
     def schedule_last(self) -> None:
         """Make a validation of a run's last weights due. Only the best model follows from it: a longer run would not
         have been measured here."""
-        if self.possible and not self.due:
+        if self.possible and not self.kept.validation_due:
             self.kept.validation_due = self.kept.validation_extra = True
 
     def run(self, networks: Mapping[str, nn.Module], step: int) -> dict[str, float] | None:
