@@ -26,7 +26,7 @@ from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.machine import keep_freed_memory
 from i2i.training.estimate import memory_peak
-from i2i.training.options import TrainingOptions
+from i2i.training.schedule import TrainingOptions
 from i2i.training.step import ProcessGroup, TrainingStep, seed_step
 
 WAYS: dict[str, dict[str, Any]] = {

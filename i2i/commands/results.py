@@ -61,8 +61,7 @@ def evaluate(options: EvaluateCommand) -> None:
     chosen = narrowed(options, EvaluationOptions)
     found = find_inputs(options.inputs, chosen)
     from i2i.evaluation.evaluate import measure
-    from i2i.evaluation.result import REPORT_NAME, check_replaceable, write
-    from i2i.evaluation.tables import text
+    from i2i.evaluation.result import REPORT_NAME, as_text, check_replaceable, write
 
     if report is not None:
         check_replaceable(report)
@@ -70,7 +69,7 @@ def evaluate(options: EvaluateCommand) -> None:
     evaluation = measure(found, chosen, say_plain)
     if report is not None:
         write(evaluation, report, command)
-    print(evaluation.to_json(command).rstrip() if options.json else text(evaluation.to_mapping(command)))
+    print(evaluation.to_json(command).rstrip() if options.json else as_text(evaluation.to_mapping(command)))
     if report is None and evaluation.rows and found.run:
         path = found.run / REPORT_NAME
         other = path.with_stem(f"{path.stem}-NAME")

@@ -24,7 +24,6 @@ from typing import Any, Protocol
 
 import numpy as np
 import torch
-from scipy.special import stdtrit
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -58,7 +57,7 @@ class Estimate:
         if self.resampled is None or self.count < 2:
             return None
         tails = torch.tensor([(1 - LEVEL) / 2, (1 + LEVEL) / 2], dtype=torch.float64)
-        factor = (self.count / (self.count - 1)) ** 0.5 * float(stdtrit(self.count - 1, (1 + LEVEL) / 2)) / _Z
+        factor = (self.count / (self.count - 1)) ** 0.5 * student(self.count - 1) / _Z
         low, high = (self.value + factor * (torch.nanquantile(self.resampled, tails) - self.value)).tolist()
         return (low, high) if math.isfinite(low) and math.isfinite(high) else None
 
@@ -68,6 +67,20 @@ class Estimate:
         drawn = [number.resampled for number in numbers]
         resampled = None if any(values is None for values in drawn) else formula(*drawn)
         return cls(formula(*(number.value for number in numbers)), resampled, min(number.count for number in numbers))
+
+
+def student(degrees: int) -> float:
+    """The 97.5 % quantile of Student's t, within 0.2 % (Abramowitz & Stegun, 26.7.5; exact for 1 and 2 degrees)."""
+    if degrees <= 2:
+        return (12.706204736, 4.302652730)[degrees - 1]
+    z, n = _Z, degrees
+    terms = (
+        (z**3 + z) / 4,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160,
+    )
+    return z + sum(term / n**power for power, term in enumerate(terms, 1))
 
 
 @lru_cache(maxsize=4)

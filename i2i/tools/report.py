@@ -11,7 +11,7 @@ import yaml
 
 from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options
 from i2i.errors import I2IError, ImageError, InputError, UsageError
-from i2i.evaluation import tables
+from i2i.evaluation.result import aligned, as_text
 from i2i.evaluation.training_log import Log, Message, best_steps, read_log, validation_protocol
 from i2i.files import atomic_write
 from i2i.models.info import DIRECTIONS, ModelInfo, read_info
@@ -257,7 +257,7 @@ def _numbers(run: RunFolder) -> str:
     content = ""
     for name, found in parts:
         try:
-            content += f"<h3>{escape(name)}</h3>\n{plain(tables.text(found).splitlines())}"
+            content += f"<h3>{escape(name)}</h3>\n{plain(as_text(found).splitlines())}"
         except (AttributeError, LookupError, TypeError, ValueError):
             run.notices.append(f"{name} is left out: not as i2i evaluate writes it")
     return content or note("No validation in the log, and no evaluation*.json in the folder.")
@@ -277,5 +277,5 @@ def _configuration(run: RunFolder) -> str:
             training = info.training
             made = [number(training.steps), f"{size / 1e6:.1f}", training.algorithm, training.version]
             lines.append([name, info.network, info.input_domain, info.output_domain, *made])
-        content += f"<h3>Model files</h3>\n{plain(tables.aligned(lines))}"
+        content += f"<h3>Model files</h3>\n{plain(aligned(lines))}"
     return content

@@ -10,9 +10,7 @@ from i2i.data.options import of_one_size
 from i2i.data.pair import ImagePair
 from i2i.errors import ResourceError
 from i2i.networks import Own
-from i2i.training.schedule import Policy, TrainingOptions
-
-__all__ = ["Policy", "RunOptions", "TrainingOptions", "batch_too_large", "less_memory", "options_class"]
+from i2i.training.schedule import TrainingOptions
 
 
 @dataclass(frozen=True, kw_only=True)

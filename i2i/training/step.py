@@ -22,7 +22,8 @@ from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.device import choose_device
 from i2i.machine import end_with_torchrun, meet, place, together
-from i2i.training.options import Policy, RunOptions, TrainingOptions
+from i2i.training.options import RunOptions
+from i2i.training.schedule import Policy, TrainingOptions
 
 T = TypeVar("T")
 

@@ -7,7 +7,7 @@ import torch
 from i2i.algorithms.algorithm import ImagePool
 from i2i.algorithms.cyclegan import CycleGAN, CycleGANOptions
 from i2i.data.pair import ImagePair
-from i2i.training.options import TrainingOptions
+from i2i.training.schedule import TrainingOptions
 from i2i.training.step import ProcessGroup, TrainingStep
 
 

@@ -23,7 +23,7 @@ from i2i.losses.content import patch_nce
 from i2i.models import junyanz
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 from i2i.training.launch import initialise, train
-from i2i.training.options import TrainingOptions
+from i2i.training.schedule import TrainingOptions
 from i2i.training.step import ProcessGroup, TrainingStep
 
 SMALL: dict[str, Any] = {

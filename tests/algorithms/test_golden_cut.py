@@ -19,7 +19,7 @@ from i2i.algorithms.cut import CUT, CUTOptions
 from i2i.data.pair import ImagePair
 from i2i.models import junyanz
 from i2i.networks.blocks import InstanceNorm
-from i2i.training.options import TrainingOptions
+from i2i.training.schedule import TrainingOptions
 from i2i.training.step import ProcessGroup, TrainingStep
 
 pytestmark = pytest.mark.arithmetic

@@ -13,7 +13,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.models import junyanz
-from i2i.training.options import TrainingOptions
+from i2i.training.schedule import TrainingOptions
 from i2i.training.step import ProcessGroup, TrainingStep, lr_factor
 
 pytestmark = pytest.mark.arithmetic

@@ -12,8 +12,7 @@ from i2i.errors import InputError, UsageError
 from i2i.evaluation.data import Item, PictureFiles, open_data
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import EvaluationOptions
-from i2i.evaluation.result import Evaluation
-from i2i.evaluation.tables import text
+from i2i.evaluation.result import Evaluation, as_text
 from i2i.images import Picture, write
 from i2i.models import model_file
 from i2i.models.info import Training, describe
@@ -69,7 +68,9 @@ def test_training_pictures_are_coloured_only_where_it_is_said(colouring: Path, t
         found = measured(colouring, flat, "l1", split)
         assert found.rows[0].measures["l1"].pictures == 2
         assert "these are its training pictures" in found.rows[0].facts["note"]
-        assert "these are its training pictures" in text(found.to_mapping()) and "training pictures" in found.to_json()
+        assert (
+            "these are its training pictures" in as_text(found.to_mapping()) and "training pictures" in found.to_json()
+        )
     (tmp_path / "two/trainA").mkdir(parents=True)
     with pytest.raises(InputError, match="two domains; give one of them"):
         measured(colouring, tmp_path / "two", "l1")

@@ -17,9 +17,8 @@ from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
 from i2i.evaluation.evaluate import evaluate
 from i2i.evaluation.options import EvaluationOptions
-from i2i.evaluation.result import Evaluation, Measure, Row
+from i2i.evaluation.result import Evaluation, Measure, Row, as_text
 from i2i.evaluation.sliced_wasserstein import swd
-from i2i.evaluation.tables import text as text_of
 from i2i.evaluation.training_log import Validation
 from i2i.inference.translator import load_translator
 from i2i.tools.report import write_report
@@ -332,9 +331,9 @@ def test_patch_counts_stand_beside_the_distances_and_the_way_where_there_is_one(
     def row(patches: int, **details: float) -> Row:
         return Row(f"of {patches}", {"swd": Measure(1.0, 2, {"levels": {"16": 1.0}, "patches": patches, **details})})
 
-    text = text_of(Evaluation([row(256), row(1384)], {}).to_mapping())
+    text = as_text(Evaluation([row(256), row(1384)], {}).to_mapping())
     assert "patches" in text and "1,384" in text and "gap closed" not in text
-    text = text_of(Evaluation([row(256, gap_closed=0.703), row(1384)], {}).to_mapping())
+    text = as_text(Evaluation([row(256, gap_closed=0.703), row(1384)], {}).to_mapping())
     assert "gap closed" in text and "70 %" in text
 
 
@@ -350,7 +349,7 @@ def test_control_characters_in_names_do_not_reach_the_terminal(tmp_path: Path) -
 def test_an_evaluation_is_a_function_too_and_needs_no_torchmetrics(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("torchmetrics", "torch_fidelity"):
+    for name in ("torchmetrics", "torch_fidelity", "scipy"):
         monkeypatch.setitem(sys.modules, name, None)  # its import fails
     a = folder(tmp_path / "a", 2, size=(176, 176))
     found = evaluate([str(a), str(a)], EvaluationOptions(metrics=("l1", "ms_ssim", "swd"), seeds=(0,), size=176))

@@ -26,6 +26,7 @@ from i2i.evaluation.metrics import (
     resized,
     squared,
     ssim,
+    student,
 )
 from i2i.losses.content import luminance
 
@@ -154,6 +155,11 @@ def test_draws_follow_from_the_seed_and_the_number_of_pictures() -> None:
     assert torch.equal(draws(7, 3).sum(dim=1), torch.full((RESAMPLES,), 7.0, dtype=torch.float64))
     assert not torch.equal(draws(5, 0), draws(5, 1))
     assert draws(40, 0).mean() == 1 and draws(40, 0).var() == pytest.approx(1 - 1 / 40, rel=0.02)
+
+
+def test_students_quantiles_are_scipys() -> None:
+    for degrees in (1, 2, 3, 4, 9, 29, 99, 9999):
+        assert student(degrees) == pytest.approx(stdtrit(degrees, 0.975), rel=0.002 if degrees > 2 else 1e-9)
 
 
 def test_an_interval_by_hand() -> None:

@@ -16,8 +16,7 @@ from i2i.evaluation import features
 from i2i.evaluation.data import PictureFiles
 from i2i.evaluation.data import pictures_in as items
 from i2i.evaluation.metrics import mean, resized
-from i2i.evaluation.result import Measure, difference, gap_closed, measured
-from i2i.evaluation.tables import verdict
+from i2i.evaluation.result import Measure, difference, gap_closed, measured, verdict
 from i2i.models import model_file
 from i2i.models.info import describe
 from i2i.networks.blocks import init_weights

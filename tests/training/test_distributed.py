@@ -22,7 +22,7 @@ from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
 from i2i.machine import meet
-from i2i.training.options import TrainingOptions
+from i2i.training.schedule import TrainingOptions
 from i2i.training.step import TIMEOUT, ProcessGroup, TrainingStep
 
 OPTIONS = "--workers 0 --log-every 1"

@@ -14,7 +14,7 @@ from faults import BreakWeights, NotANumber
 from i2i.algorithms import ALGORITHMS, CycleGAN
 from i2i.algorithms.algorithm import Algorithm
 from i2i.data.pair import ImagePair
-from i2i.training.options import TrainingOptions
+from i2i.training.schedule import TrainingOptions
 from i2i.training.state_store import StateStore, tensors
 from i2i.training.step import EMA, LossScale, ProcessGroup, TrainingStep, seed_step
 

@@ -23,7 +23,7 @@ from i2i.errors import UsageError
 from i2i.networks import OwnConfig, OwnNetwork
 from i2i.networks.patchgan import PatchGANConfig
 from i2i.networks.resnet import ResnetConfig
-from i2i.training.options import TrainingOptions
+from i2i.training.schedule import TrainingOptions
 from i2i.training.step import EMA, ProcessGroup, TrainingStep, seed_step
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))

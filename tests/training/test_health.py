@@ -25,7 +25,8 @@ from i2i.training import health, step, trainer
 from i2i.training.health import HealthMonitor
 from i2i.training.launch import train
 from i2i.training.log import RunLog, live_line
-from i2i.training.options import RunOptions, TrainingOptions
+from i2i.training.options import RunOptions
+from i2i.training.schedule import TrainingOptions
 from i2i.training.step import ProcessGroup
 
 SMALL = {

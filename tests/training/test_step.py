@@ -16,7 +16,8 @@ from i2i.algorithms.algorithm import Algorithm, Losses, Turn
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.algorithms.pix2pix import Pix2PixOptions
 from i2i.data.pair import ImagePair
-from i2i.training.options import RunOptions, TrainingOptions, batch_too_large, options_class
+from i2i.training.options import RunOptions, batch_too_large, options_class
+from i2i.training.schedule import TrainingOptions
 from i2i.training.step import EMA, ProcessGroup, TrainingStep, seed_step
 
 pytestmark = pytest.mark.arithmetic

@@ -7,10 +7,10 @@ A training with `--instance-edges` finds things to meet where the class changes 
 which neighbours have different numbers; scaled down to the nearest pixel, others become neighbours.
 """
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
-import networkx
 import numpy as np
 
 from i2i import images
@@ -149,27 +149,40 @@ def numbered(instances: Pixels) -> Pixels:
     if len(found) <= len(_NUMBERS):
         table[np.argsort(-sizes, kind="stable")] = _NUMBERS[: len(found)]
     else:
-        table[:] = _shared_numbers(which, len(found))
+        table[:] = _shared_numbers(_near(which, len(found)))
     numbers: Pixels = table[which]
     return numbers
 
 
-def _shared_numbers(which: Pixels, count: int) -> list[int]:
-    """A number for each of `count` instances, different from those within `REACH`; `which` (H, W) are their indices.
-
-    Those with the most others near them come first. Then 255 numbers suffice unless more than 255 instances have that
-    many near them (Welsh, Powell 1967).
-    """
-    near = networkx.empty_graph(count)
+def _near(which: Pixels, count: int) -> list[set[int]]:
+    """For each of `count` instances those that are within `REACH` pixels; `which` (H, W) are their indices."""
+    near: list[set[int]] = [set() for _ in range(count)]
     for plane in (which, which.T):
         for distance in range(1, REACH + 1):
             one, other = plane[distance:], plane[:-distance]
             met = one != other
-            near.add_edges_from(zip(*np.divmod(np.unique(one[met] * count + other[met]), count), strict=True))
-    colours = networkx.greedy_color(near, "largest_first")
-    if max(colours.values()) >= len(_NUMBERS):
-        raise ImageError(f"{count:,} instances, too close together for the {len(_NUMBERS)} numbers of an alpha")
-    return [_NUMBERS[colours[instance]] for instance in range(count)]
+            for a, b in zip(*np.divmod(np.unique(one[met] * count + other[met]), count), strict=True):
+                near[a].add(int(b))
+                near[b].add(int(a))
+    return near
+
+
+def _shared_numbers(near: list[set[int]]) -> list[int]:
+    """A number for each instance, different from those near it: the least used one that is free.
+
+    Those with the most others near them come first. Then 255 numbers suffice unless more than 255 instances have that
+    many near them (Welsh, Powell 1967).
+    """
+    numbers = [0] * len(near)
+    used = Counter(dict.fromkeys(_NUMBERS, 0))
+    for i in sorted(range(len(near)), key=lambda i: -len(near[i])):
+        taken = {numbers[other] for other in near[i]}
+        free = [number for number in _NUMBERS if number not in taken]
+        if not free:
+            raise ImageError(f"{len(near):,} instances, too close together for the {len(_NUMBERS)} numbers of an alpha")
+        numbers[i] = min(free, key=lambda number: used[number])
+        used[numbers[i]] += 1
+    return numbers
 
 
 def _with_instances(label: Path, map_: Path) -> list[Write]:

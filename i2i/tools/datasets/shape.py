@@ -194,20 +194,22 @@ def split_dataset(
 
 def _units(folder: Path, sources: Sequence[Path]) -> list[list[Path]]:
     """The pictures that must stay together: partners of a pair, and copies of one file."""
-    import networkx  # here: it takes long, and only this needs it
-
-    together: list[Sequence[Path]] = [*same_bytes(sources)]
-    if is_folder(folder / "A") and is_folder(folder / "B"):
+    paired = is_folder(folder / "A") and is_folder(folder / "B")
+    unit: dict[Path, list[Path]] = {path: [path] for path in sources}
+    together = same_bytes(sources)
+    if paired:
         partners: dict[str, list[Path]] = {}
         for path in sources:
             side, _, name = path.relative_to(folder).with_suffix("").as_posix().partition("/")
             partners.setdefault(name if side in ("A", "B") and name else str(path), []).append(path)
         together += partners.values()
-    graph = networkx.Graph()
-    graph.add_nodes_from(sources)
-    for paths in together:
-        networkx.add_path(graph, paths)
-    return list(map(sorted, networkx.connected_components(graph)))
+    for first, *others in together:
+        for other in others:
+            if unit[other] is not unit[first]:
+                unit[first] += unit[other]
+                for path in unit[other]:
+                    unit[path] = unit[first]
+    return list({id(paths): sorted(paths) for paths in unit.values()}.values())
 
 
 def _parts(folder: Path, units: list[list[Path]], val: float, test: float, seed: int) -> dict[str, list[Path]]:
