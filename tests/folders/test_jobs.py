@@ -102,7 +102,7 @@ def test_a_mask_that_cannot_be_read_costs_its_picture_alone(source: Path, tmp_pa
         ({"mask": "masks"}, "no such file or folder. Did you mean 'mask'"),
         ({"mask": "empty"}, "has no mask for these pictures:"),
         ({"mask": "alpha", "alpha": "white"}, "mask alpha and alpha white contradict each other"),
-        ({"mix": {"one": 1}}, "either a style, or a mix of styles such as"),
+        ({"mix": {"one": 1}}, "expected one of --style and --mix, such as"),
         ({"strength": 2}, "strength = 2"),
         ({"keep": "hue"}, "keep = 'hue'"),
     ],
@@ -149,7 +149,7 @@ def test_the_command_line_plans_and_reports_it(source: Path, tmp_path: Path) -> 
     code, child = run(tmp_path, source / "a.png", "-o", tmp_path / "x", "--style", one, "--mask", odd, "--dry-run")
     assert code == 0 and "/a.png)" in child.stdout and "\x1b" not in child.stdout
     code, child = run(tmp_path, *words, "--style", one)
-    assert code == 2 and "a style, or a mix of styles" in child.stderr
+    assert code == 2 and "expected one of --style and --mix" in child.stderr
 
 
 @pytest.mark.parametrize("alpha", [False, True])
