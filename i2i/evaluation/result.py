@@ -178,23 +178,31 @@ def write(evaluation: Evaluation, path: Path, command: str = "") -> None:
 
 
 def as_text(values: Mapping[str, Any]) -> str:
-    """The tables of what `Evaluation.to_mapping` gives, without control characters.
+    """The `paragraphs` of what `Evaluation.to_mapping` gives, for a terminal."""
+    return "\n\n".join("\n".join(lines) for _, lines in paragraphs(values))
+
+
+def paragraphs(values: Mapping[str, Any]) -> Iterator[tuple[str, list[str]]]:
+    """The lines of each `table` and of each paragraph of `notes`, without control characters.
 
     The numbers and how models differ come first, then what they depend on, then the validations of a run with the best
-    of each column marked. Raises `LookupError`, `TypeError`, `ValueError` or `AttributeError` for anything else.
+    of each column marked. Raises `LookupError`, `TypeError`, `ValueError` or `AttributeError` for anything else than
+    `Evaluation.to_mapping` gives.
     """
-    results, parts = values.get("results", []), list[list[str]]()
+    results, parts = values.get("results", []), list[tuple[str, list[str]]]()
     if results:
-        parts += [_numbers(results), _comparisons(values.get("comparisons", [])), _levels(results), _gaps(results)]
-        parts.append([f"{result['name']}: {_plain(facts)}" for result in results if (facts := _facts(result))])
+        tables = [_numbers(results), _comparisons(values.get("comparisons", [])), _levels(results), _gaps(results)]
+        parts += [("table", lines) for lines in tables]
+        parts.append(("notes", [f"{row['name']}: {_plain(facts)}" for row in results if (facts := _facts(row))]))
     if validations := values.get("validations"):
-        protocol = [f"{name} of the validations: {value}" for name, value in values["validation_protocol"].items()]
-        parts.append([*_validations(validations, values["best_steps"]), *protocol])
+        parts.append(("table", _validations(validations, values["best_steps"])))
+        about = values["validation_protocol"].items()
+        parts.append(("notes", [f"{name} of the validations: {value}" for name, value in about]))
     if results:
-        parts.append([f"{name}: {_plain(value)}" for name, value in values["protocol"].items()])
+        parts.append(("notes", [f"{name}: {_plain(value)}" for name, value in values["protocol"].items()]))
     if command := values.get("command"):
-        parts.append([f"command: {command}"])
-    return "\n\n".join("\n".join(map(printable, lines)) for lines in parts if lines)
+        parts.append(("notes", [f"command: {command}"]))
+    yield from ((kind, list(map(printable, lines))) for kind, lines in parts if lines)
 
 
 def _measured(results: Sequence[Mapping[str, Any]]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:

@@ -62,9 +62,9 @@ def note(text: str) -> str:
     return f'<p class="note">{text}</p>\n'
 
 
-def plain(lines: Iterable[str]) -> str:
-    """Text in lines, as a terminal shows it; it scrolls sideways."""
-    return '<pre tabindex="0">' + "\n".join(map(escape, lines)) + "</pre>\n"
+def plain(lines: Iterable[str], kind: str = "table") -> str:
+    """Text in lines, as a terminal shows it: a `table` scrolls sideways, `notes` wrap, `options` wrap in columns."""
+    return f'<pre class="{kind}" tabindex="0">' + "\n".join(map(escape, lines)) + "</pre>\n"
 
 
 MAX_POINTS = 240

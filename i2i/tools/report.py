@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -11,11 +12,10 @@ import yaml
 
 from i2i.config import RUN_CONFIG, RUN_FILES, is_run, read_options
 from i2i.errors import I2IError, ImageError, InputError, UsageError
-from i2i.evaluation.result import aligned, as_text
+from i2i.evaluation.result import aligned, paragraphs
 from i2i.evaluation.training_log import Log, Message, best_steps, read_log, validation_protocol
 from i2i.files import atomic_write
 from i2i.models.info import DIRECTIONS, ModelInfo, read_info
-from i2i.plain_yaml import grouped
 from i2i.tools.markup import Section, build, chart, escape, note, number, plain
 from i2i.tools.pictures import (
     DRAG,
@@ -48,6 +48,8 @@ class RunFolder:
     path: Path
     log: Log
     config: Mapping[str, Any] = field(default_factory=dict)
+    options: str = ""
+    """The text of `config`."""
     environment: dict[str, Any] = field(default_factory=dict)
     status: dict[str, Any] = field(default_factory=dict)
     command: str = ""
@@ -83,8 +85,9 @@ def read_run(path: Path) -> RunFolder:
         raise InputError(f"{path}: cannot be read: {error.strerror}") from None
     run = RunFolder(path, read_log(path))
     run.config = run.read(RUN_CONFIG, read_options) or {}
+    run.options = (run.read(RUN_CONFIG, _text) or "") if run.config else ""
     run.environment, run.status = (run.read(name, _json) or {} for name in ("environment.json", "status.json"))
-    run.command = run.read("command.txt", lambda file: file.read_text(encoding="utf-8", errors="replace")) or ""
+    run.command = run.read("command.txt", _text) or ""
     names = ((_SAMPLE.fullmatch(file.name), file) for file in (path / SAMPLES).glob("*.png"))
     run.samples = dict(sorted((int(match[1]), file) for match, file in names if match))
     if columns := run.read(f"{SAMPLES}/{COLUMNS}", _json):
@@ -96,6 +99,10 @@ def read_run(path: Path) -> RunFolder:
         if "results" in (values := run.read(file.name, _json) or {}):
             run.evaluations[file.name] = values
     return run
+
+
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8", errors="replace")
 
 
 def _json(path: Path) -> dict[str, Any]:
@@ -257,20 +264,30 @@ def _numbers(run: RunFolder) -> str:
     content = ""
     for name, found in parts:
         try:
-            content += f"<h3>{escape(name)}</h3>\n{plain(as_text(found).splitlines())}"
+            shown = "".join(plain(lines, kind) for kind, lines in _joined(paragraphs(found)))
+            content += f"<h3>{escape(name)}</h3>\n{shown}"
         except (AttributeError, LookupError, TypeError, ValueError):
             run.notices.append(f"{name} is left out: not as i2i evaluate writes it")
     return content or note("No validation in the log, and no evaluation*.json in the folder.")
 
 
+def _joined(paragraphs: Iterable[tuple[str, list[str]]]) -> Iterator[tuple[str, list[str]]]:
+    """Paragraphs of one kind together, an empty line between them."""
+    for kind, group in groupby(paragraphs, lambda paragraph: paragraph[0]):
+        yield kind, "\n\n".join("\n".join(lines) for _, lines in group).splitlines()
+
+
 def _configuration(run: RunFolder) -> str:
     """Configuration, environment, command and model files."""
-    content = ""
-    for title, values in {"Options": grouped(run.config), "Environment": run.environment}.items():
-        if values:
-            text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
-            content += f"<h3>{title}</h3>\n{plain(text.splitlines())}"
-    content += f"<h3>Command</h3>\n{plain([run.command.strip()])}" if run.command else ""
+    environment = yaml.safe_dump(run.environment, sort_keys=False, allow_unicode=True) if run.environment else ""
+    texts = (
+        ("Options", "options", run.options),
+        ("Environment", "options", environment),
+        ("Command", "notes", run.command),
+    )
+    content = "".join(
+        f"<h3>{title}</h3>\n{plain(text.strip().splitlines(), kind)}" for title, kind, text in texts if text
+    )
     if run.models:
         lines = [["file", "network", "from", "to", "steps", "MB", "algorithm", "i2i"]]
         for name, (info, size) in run.models.items():

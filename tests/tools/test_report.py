@@ -364,6 +364,13 @@ def test_the_page_shows_the_file_of_an_evaluation(tmp_path: Path) -> None:
     assert "{'" not in page.text and "measures" not in page.text
 
 
+def test_options_are_shown_as_the_configuration_has_them(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", [step_line(1)])
+    text = "# relative paths begin here\nalgorithm: pix2pix\nnetworks:\n  dropout: false\n  bias: null\n"
+    (run / "config.yaml").write_text(text)
+    assert text.strip() in page_of(run).text
+
+
 @pytest.mark.parametrize("values", [{"results": [1, 2]}, {"results": [{"measures": 3}]}, {"results": 7}])
 def test_an_odd_file_of_an_evaluation_is_left_out(values: dict[str, Any], tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", [step_line(1)])
