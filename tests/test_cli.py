@@ -442,7 +442,7 @@ def test_main_s_code_is_the_process_s() -> None:
 
 # What is imported, and when
 
-HEAVY = ("torch", "torchvision", "torchmetrics", "albumentations", "kornia", "cv2", "numpy", "PIL")
+HEAVY = ("torch", "torchvision", "torchmetrics", "albumentations", "kornia", "cv2", "numpy", "PIL", "scipy", "networkx")
 LOOK = (
     "import sys, runpy, atexit\natexit.register(lambda: print('imported', *sorted(set({heavy}) & set(sys.modules))))\n"
 )

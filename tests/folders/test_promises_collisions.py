@@ -78,6 +78,11 @@ def test_two_folders_with_one_name(tmp_path: Path) -> None:
     assert len(tree(tmp_path / "out")) == len(report.done) == 3
 
 
+def test_an_input_that_is_named_twice_is_one(tmp_path: Path) -> None:
+    source = folder(tmp_path / "in", ("a.png",))
+    assert len(translate_folder([source / "a.png", source], tmp_path / "out", translator()).done) == 1
+
+
 @pytest.mark.promise("R24")
 def test_the_names_of_twins_do_not_depend_on_where_one_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     source = folder(tmp_path / "in", ("a.jpg", "a.png", "a_jpg.png"))

@@ -130,8 +130,8 @@ def test_files_of_the_kernel_do_not_block(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.promise("R29", "R30")
 @pytest.mark.timeout(5)
-@pytest.mark.parametrize("make", SPECIAL)
-def test_a_file_that_becomes_special_is_one_failure(tmp_path: Path, make: Any) -> None:
+@pytest.mark.parametrize("make", [*SPECIAL, pytest.param(lambda path: None, id="nothing")])
+def test_a_file_that_vanishes_or_becomes_special_is_one_failure(tmp_path: Path, make: Any) -> None:
     source = folder(tmp_path / "in", [f"{i}.png" for i in range(10)])
 
     def change(number: int, *_: object) -> None:
