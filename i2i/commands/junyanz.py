@@ -148,9 +148,12 @@ def translated(words: Sequence[str], known: Collection[str]) -> list[str]:
     trains = "--max-steps" in known
     if not trains and not {"--style", "--skip-existing"} <= {*known}:
         return []
-    given = list(_options(words))
     ours = {*known, *(flag.replace("--", "--no-", 1) for flag in known if trains), "--verbose", "--config"}
-    theirs = [option for option in given if option[0].replace("_", "-") not in ours]
+    given, theirs = list[list[str]](), list[list[str]]()
+    for option in _options(words):
+        is_ours = option[0].replace("_", "-") in ours
+        given.append(option if is_ours else option[:2])  # theirs take one value; inputs may follow
+        theirs += [] if is_ours else given[-1:]
     answers = {flag: answer for flag, *values in theirs if (answer := _answer(flag, " ".join(values), trains))}
     if not answers:
         return []
@@ -173,14 +176,14 @@ def translated(words: Sequence[str], known: Collection[str]) -> list[str]:
 
 
 def _options(words: Sequence[str]) -> Iterator[list[str]]:
-    """Each flag among `words`, with the values after it."""
+    """Each flag among `words`, with the values after it, but for short flags such as `-o`."""
     option: list[str] = []
     for word in (*words, "--"):
-        if word.startswith("--"):
+        if word.startswith("--") or re.match("-[a-z]", word):
             if option:
                 yield option
             flag, _, value = word.partition("=")
-            option = [flag, value] if value else [flag]
+            option = [flag, *filter(None, [value])] if word[2:] else []  # `-o` is short
         elif option:
             option.append(word)
 

@@ -101,6 +101,12 @@ def test_every_option_is_ours_or_answered_by_one_that_the_command_has(command: s
         assert not begins.startswith("--") or begins in known, answer[1]
 
 
+def test_inputs_and_outputs_are_no_values_of_their_options() -> None:
+    for words in ("--num_threads 4 photos -o out", "--num_threads 4 -o out photos"):
+        _, answer = translated(words.split(), {option.flag for option in options_of("translate")})
+        assert answer.split() == ["--num_threads", "4", "--workers", "4"]
+
+
 def test_a_translation_is_answered_otherwise() -> None:
     with pytest.raises(UsageError) as refused:
         words = "--dataroot photos --results_dir out --num_test 50 --name x --gpu_ids 0"

@@ -638,12 +638,13 @@ def test_absolute_places_of_a_data_yaml_are_those_of_the_output(data: Path, mode
     """Otherwise a training on the output would read the input."""
     content = (
         "# {0}\r\npath: {0}  # the root\r\ntrain: ['{0}/images/train', images]\r\n"
-        'val: "{0}/images/val/"\r\ntest: {0}2\r\nnames: [cat, dog]'
+        'val: "{0}/images/val/"\r\ntest: /elsewhere\r\nnames: [cat, dog]\r\ndownload: {0}\r\n'
     )
     (data / "data.yaml").write_bytes(content.format(data).encode())
     found, out = augmented(data, models)["data.yaml"].decode(), data.parent / "out"
-    assert found == content.format(out).replace(f"{out}2", f"{data}2")
-    text(data / "data.yaml", f"path: /elsewhere{data}2\ntrain: ../images\n")
+    expected = content.replace("path: {0}", 'path: "{1}"').replace("'{0}/images/train'", '"{1}/images/train"')
+    assert found == expected.replace("{0}/images/val/", "{1}/images/val").format(data, out)
+    text(data / "data.yaml", f"path: |\n  {data}/x\ntrain: ../images\n")
     assert by_picture.moved(data / "data.yaml", data, out) is None
 
 
@@ -792,6 +793,20 @@ def test_the_lists_of_two_roots_name_their_own_pictures(tmp_path: Path, models: 
         assert not any("monet" in line for line in lists["val"])
         assert lists["odd"] == [f"JPEGImages\\{train[0]}.jpg 1", f"JPEGImages\\{train[0]}_monet.jpg 1", ""]
     assert len([name for name in tree(out) if name.endswith("_monet.jpg")]) == 4
+
+
+def test_a_list_does_not_name_a_picture_of_another_root(tmp_path: Path) -> None:
+    """Even where its own root lacks that picture."""
+    for site, names in (("site1", "12"), ("site2", "1")):
+        for name in names:
+            picture(tmp_path / f"{site}/JPEGImages/{name}.jpg")
+            text(tmp_path / f"{site}/Annotations/{name}.xml", XML.format(name=f"{name}.jpg"))
+    text(tmp_path / "site2/ImageSets/Main/train.txt", "1\n2\n")
+    for lists in ({"site2"}, {"site1", "site2"}):
+        text(tmp_path / f"{min(lists)}/ImageSets/Main/val.txt", "1\n")
+        layout = by_picture.Voc(tmp_path, sorted(map(Path, tree(tmp_path))))
+        training = [str(path) for path in layout.items if "train" in layout.splits(path)]
+        assert training == ["site2/JPEGImages/1.jpg"]
 
 
 def coco_of(data: Path, file_name: str, boxes: list[list[float]]) -> None:

@@ -1,7 +1,7 @@
 """Labels with a file for each picture: Pascal VOC and YOLO."""
 
+import json
 import math
-import os
 import re
 from collections import defaultdict
 from collections.abc import Sequence
@@ -10,9 +10,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+import yaml
+
 from i2i.errors import InputError, UsageError
 from i2i.plain_yaml import read_yaml
-from i2i.tools.labelled.layout import Layout, exchanged, is_picture, outside, renamed, stem, tails
+from i2i.tools.labelled.layout import Layout, exchanged, is_picture, outside, renamed, stem, tails, within
 
 _MAX_TAGS = 500_000
 _DOCUMENT_TYPE = re.compile(rb"<!(DOCTYPE|ENTITY)")
@@ -21,6 +23,7 @@ _NAMES = re.compile(rb"(<(filename|path)\s*>)([^<]*)(</\2\s*>)")
 PICTURES = ("jpegimages", "images")
 _SEGMENTATIONS = ("SegmentationClass", "SegmentationObject")
 _EDGES = ("xmin", "ymin", "xmax", "ymax")
+_PLACES = ("path", "train", "val", "test", "minival")
 _MAX_CLASSES = 1 << 31
 CLASSES, DATA = "classes.txt", ("data.yaml", "dataset.yaml", "data.yml")
 _SLACK = 1e-3
@@ -58,7 +61,9 @@ class Voc(Layout):
             self.problems[label] = "a label file without a picture"
         self.lists = [path for path in files if "ImageSets" in path.parts[:-1] and path.suffix == ".txt"]
         roots = sorted({_root(path) for path in self.lists}, key=lambda root: len(root.parts))
-        self._roots = {picture: root for root in roots for picture in self.items if picture.is_relative_to(root)}
+        self._roots: dict[Path, Path | None] = dict.fromkeys(self.items)
+        self._roots |= {picture: root for root in roots for picture in self.items if picture.is_relative_to(root)}
+        self._used = {*self._roots.values()}
         self._names: defaultdict[str, list[Path]] = defaultdict(list)
         for picture in self.items:
             for name in tails(stem(picture).as_posix()):
@@ -71,12 +76,13 @@ class Voc(Layout):
         """The first word, which may have folders, a suffix, and backslashes.
 
         A list names the pictures below its own root, that holds its `ImageSets`, and not those below a deeper one;
-        where there are none, all.
+        where there are none, those below no root, or all.
         """
         word = (line.split() or [""])[0]
         name = word.rpartition(".")[0] if is_picture(Path(word)) else word
-        found = next((self._names[tail] for tail in tails(name) if tail in self._names), [])
-        return word, [picture for picture in found if self._roots.get(picture) == _root(source)] or found
+        own = next(({root} for root in (_root(source), None) if root in self._used), self._used)
+        found = ([p for p in self._names.get(tail, ()) if self._roots[p] in own] for tail in tails(name))
+        return word, next(filter(None, found), [])
 
     def splits(self, picture: Path) -> set[str]:
         return super().splits(picture) | {path.stem for path, named in self._listed.items() if picture in named}
@@ -274,15 +280,28 @@ def count_classes(path: Path) -> int | None:
 
 
 def moved(path: Path, folder: Path, out: Path) -> bytes | None:
-    """The file with the places within `folder` exchanged for those in `out`, None if there are none.
+    """The file with the absolute places within `folder` exchanged for those in `out`, None if there are none.
 
     A training that reads the file in the output would otherwise read the input. All other bytes stay.
     """
     try:
-        data = before = path.read_bytes()
-    except OSError:
+        read_yaml(path)  # its limits hold for what follows
+        text = path.read_bytes().decode()
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except (UsageError, OSError, UnicodeDecodeError, yaml.YAMLError):
         return None
-    for root in (folder.absolute(), folder.resolve()):
-        place = rb"""(?<![^\s"',[{:])""" + re.escape(os.fsencode(root)) + rb"""(?=[/\\\s"',\]}]|$)"""
-        data = re.sub(place, lambda _: os.fsencode(out.absolute()), data)
-    return data if data != before else None
+    found = [(node, place) for node in _places(root) if (place := within(node.value, folder))]
+    for node, place in reversed(found):
+        exchanged = json.dumps(str(out.absolute() / place), ensure_ascii=False)
+        text = text[: node.start_mark.index] + exchanged + text[node.end_mark.index :]
+    # a byte that is no UTF-8 becomes \udcff, which YAML reads as Python does
+    return text.encode(errors="backslashreplace") if found else None
+
+
+def _places(root: yaml.Node | None) -> list[yaml.ScalarNode]:
+    """The values of `path` and of the splits, which may be lists; in the order of the text."""
+    if not isinstance(root, yaml.MappingNode):
+        return []
+    values = [value for key, value in root.value if key.value in _PLACES]
+    nodes = [node for value in values for node in (value.value if isinstance(value, yaml.SequenceNode) else [value])]
+    return [node for node in nodes if isinstance(node, yaml.ScalarNode) and node.style not in ("|", ">")]
