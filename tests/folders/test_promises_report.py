@@ -290,7 +290,7 @@ def test_each_end_has_its_exit_code(tmp_path: Path) -> None:
 
 
 def _seconds(*command: str) -> float:
-    """A limit of processor time, which a busy machine does not stretch as it does the clock's."""
+    """Processor time, which a busy machine does not stretch as it does the clock's."""
     begun = resource.getrusage(resource.RUSAGE_CHILDREN)
     subprocess.run([sys.executable, *command], check=True, capture_output=True)
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)

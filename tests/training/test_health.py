@@ -153,7 +153,7 @@ OTHERS = [picture(seed) for seed in range(3, 6)]
 
 
 def seen(outputs: list[Tensor], targets: list[Tensor] | None = None, inputs: list[Tensor] = PICTURES) -> set[str]:
-    """The findings of the detectors of pictures find."""
+    """The findings of the detectors of pictures."""
     translation = health.Translation("fake_B", inputs, outputs, targets or [])
     return {name for name, detect in health.PICTURE_DETECTORS.items() if detect(translation)}
 
