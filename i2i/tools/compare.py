@@ -278,16 +278,13 @@ def _text(
 
 
 def _drawable(text: str, size: int) -> tuple[str, Font]:
-    """A text with a font that has its letters: Pillow's own, which knows few but English ones, or one of the system.
+    """A text with the font that has most of its letters: Pillow's own, which knows few but English ones, or another.
 
-    Without such a font the text gets the nearest letters of Pillow's: e for é, and ? where there is none.
+    A letter that it lacks becomes the nearest one, such as e for é, or ?.
     """
-    own, *others = _fonts(size)
-    for font in (own, *others):
-        if all(_has(font, letter) for letter in text):
-            return text, font
-    plain = (letter if _has(own, letter) else unicodedata.normalize("NFKD", letter)[0] for letter in text)
-    return "".join(letter if _has(own, letter) else "?" for letter in plain), own
+    font = max(_fonts(size), key=lambda font: sum(_has(font, letter) for letter in text))
+    near = (letter if _has(font, letter) else unicodedata.normalize("NFKD", letter)[0] for letter in text)
+    return "".join(letter if _has(font, letter) else "?" for letter in near), font
 
 
 @cache

@@ -202,5 +202,6 @@ def test_names_are_written_in_letters_that_the_font_has(monkeypatch: pytest.Monk
 def test_a_font_of_the_system_has_more_letters() -> None:
     if len(compare._fonts(18)) == 1:
         pytest.skip("none of the usual fonts is installed")
-    text, font = compare._drawable("Bild \u00e4 \u0142", 18)
-    assert text == "Bild \u00e4 \u0142" and font is not compare._fonts(18)[0]
+    for text, shown in (("Bild \u00e4 \u0142", "Bild \u00e4 \u0142"), ("\u00e4 \U00100000", "\u00e4 ?")):
+        drawn, font = compare._drawable(text, 18)
+        assert drawn == shown and font is not compare._fonts(18)[0]
