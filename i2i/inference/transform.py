@@ -195,7 +195,15 @@ def _loaded(
     return loaded
 
 
-_ALONE = Lock()  # a thread that is new to torch is told the number that another has set last
+class _Threads:
+    """How many torch had before the first of those that are inside `_one_thread`, and how many these are.
+
+    With the lock, for torch tells a thread that is new to it what another has set last: so the last that is set is
+    what was there before, whoever comes and goes meanwhile.
+    """
+
+    lock = Lock()
+    inside = before = 0
 
 
 @contextmanager
@@ -204,13 +212,17 @@ def _one_thread() -> Iterator[None]:
     otherwise."""
     import torch
 
-    with _ALONE:
-        before = torch.get_num_threads()
-        torch.set_num_threads(1)
-        try:
-            yield
-        finally:
-            torch.set_num_threads(before)
+    with _Threads.lock:
+        if not _Threads.inside:
+            _Threads.before = torch.get_num_threads()
+        _Threads.inside += 1
+        torch.set_num_threads(1)  # each for itself: a thread that computed before keeps its own number
+    try:
+        yield
+    finally:
+        with _Threads.lock:
+            _Threads.inside -= 1
+            torch.set_num_threads(_Threads.before)
 
 
 def _checked(image: Pixels) -> Pixels:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from textwrap import dedent
+from threading import Barrier
 from typing import Any
 
 import numpy as np
@@ -369,6 +370,19 @@ def test_the_examples_of_the_documentation(tmp_path: Path, monkeypatch: pytest.M
     names = {"i2i": i2i, **sample(image())}
     exec(of_torchvision, names)
     assert names["image"].shape == (3, *SIZE) and names["target"]["mask"].shape == SIZE
+
+
+def test_threads_compute_beside_each_other() -> None:
+    """Each in one thread of torch."""
+    together = Barrier(2, timeout=10)
+
+    def work(_: int) -> int:
+        with transform._one_thread():
+            together.wait()
+            return torch.get_num_threads()
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(work, range(2))) == [1, 1]
 
 
 def test_torch_has_as_many_threads_as_before_whoever_comes_and_goes() -> None:
