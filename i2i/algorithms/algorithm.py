@@ -232,8 +232,11 @@ class Algorithm(ABC, Generic[Options]):
             losses[name.format("grid")] = o.lambda_grid * grid_loss(made)
         return losses
 
-    def likeness(self, suffix: str, made: Tensor, source: Tensor) -> dict[str, Tensor]:
-        """The losses of `UnpairedOptions` that are on, which keep `made` like its `source`; names end in `suffix`."""
+    def likeness(self, suffix: str, made: Tensor, source: Tensor, picture: Tensor | None = None) -> dict[str, Tensor]:
+        """The losses of `UnpairedOptions` that are on, which keep `made` like its `source`; names end in `suffix`.
+
+        Spots are those that `picture`, which was translated, does not have; by default it is the source.
+        """
         o, losses = self.options, {}
         assert isinstance(o, UnpairedOptions)
         if o.lambda_structure:
@@ -241,7 +244,7 @@ class Algorithm(ABC, Generic[Options]):
         if self.content:
             losses[f"content{suffix}"] = o.lambda_content * self.content(made, source)
         if o.lambda_spots:
-            losses[f"spots{suffix}"] = o.lambda_spots * spot_loss(made, source)
+            losses[f"spots{suffix}"] = o.lambda_spots * spot_loss(made, source if picture is None else picture)
         return losses
 
     @abstractmethod

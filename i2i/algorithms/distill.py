@@ -221,6 +221,7 @@ class Distill(ConditionalGAN[DistillOptions]):
         if options.lambda_features:
             self._compare(self.G, self.teacher_model.network)
         self.content = options.create_content(out_channels, out_channels)
+        options.needs("lambda_spots", in_channels == 3, "pictures in colour on both sides")
 
     def _compare(self, student: nn.Module, teacher: nn.Module) -> None:
         assert isinstance(student, ResnetGenerator) and isinstance(teacher, ResnetGenerator)  # `checked_teacher` asks
@@ -298,7 +299,7 @@ class Distill(ConditionalGAN[DistillOptions]):
             adversarial["G_gan"] = o.lambda_gan * self.generator_loss(self.D, fake, real)
         if o.lambda_L1:
             content["G_L1"] = o.lambda_L1 * functional.l1_loss(fake_B, expected)
-        content |= self.likeness("", fake_B, expected)
+        content |= self.likeness("", fake_B, expected, real_A)
         penalties = self.regularisers("G_{}", G, real_A, fake_B)
         yield GENERATOR, Losses(adversarial=adversarial, content=content, penalties=penalties)
 

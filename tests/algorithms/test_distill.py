@@ -164,6 +164,22 @@ def test_the_losses_are_those_with_a_weight(given: dict[str, Any], names: set[st
     assert set(found) == names and len(found) == len(names)
 
 
+def test_spots_are_those_that_the_photo_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A teacher's own spots count too, so that a style can learn its pictures without them."""
+    asked: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def spots(made: torch.Tensor, source: torch.Tensor) -> torch.Tensor:
+        asked.append((made, source))
+        return made.sum()
+
+    monkeypatch.setattr("i2i.algorithms.algorithm.spot_loss", spots)
+    algorithm = Distill(DistillOptions(teacher=tiny_teacher(), lambda_spots=2.0, **SMALL))
+    photo = pictures()
+    (losses,) = [losses for _, losses in algorithm.losses(ImagePair(photo, photo), 0)]
+    ((made, source),) = asked
+    assert source is photo and torch.equal(losses["spots"], 2 * made.sum())
+
+
 def test_the_teachers_pictures_are_never_called_real() -> None:
     """Without paintings no set is there to be compared with."""
     pair = ImagePair(pictures(1), -pictures(1))
