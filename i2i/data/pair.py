@@ -42,6 +42,8 @@ _LITTLE = 0.05
 _AHEAD = 2  # batches that each worker prepares in advance
 _KILLED, _RAISED = "DataLoader worker (pid", "Caught "
 """How torch begins its messages about a worker that was killed, and of an exception that a worker raised."""
+_TOO_MANY = "Too many open files"
+"""How torch begins its message where no batch can be opened; its advice, another sharing strategy, changes nothing."""
 _DupFd = getattr(reduction, "DupFd", None)
 """Hands a file over to another process; Windows has none."""
 
@@ -251,6 +253,8 @@ def _prepare(
             lost = text.startswith(_KILLED) if isinstance(error, RuntimeError) else not text.startswith(_RAISED)
             if workers and lost:
                 raise _WorkerKilled(text, samples.current()) from None
+            if workers and text.startswith(_TOO_MANY):
+                raise ResourceError(f"{_TOO_MANY} for data workers; raise `ulimit -n`, or give --workers 0") from None
             raise
         if isinstance(batch, RawPair):
             batch = batch.tensors()

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from multiprocessing.reduction import ForkingPickler
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -301,6 +302,21 @@ def test_a_system_without_files_to_hand_over_shares_memory(monkeypatch):
     """As Windows."""
     monkeypatch.setattr(loader, "_DupFd", None)
     assert numbers(batches(Numbers(), 0, 4, 2, 1)) == [[0, 1], [2, 3]]
+
+
+@pytest.mark.promise("R10")
+@pytest.mark.skipif(not hasattr(os, "memfd_create"), reason="counts descriptors as Linux does")
+def test_too_many_open_files_are_said() -> None:
+    resource = pytest.importorskip("resource")
+    got = batches(Numbers(), 0, 400, 2, 1)
+    next(got)
+    _, most = limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) - 1, most))
+    try:
+        with pytest.raises(ResourceError, match=r"^Too many open files .*ulimit -n.*--workers 0"):
+            list(got)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, limit)
 
 
 @pytest.mark.promise("R10")
