@@ -55,6 +55,24 @@ def test_heif_orientation_is_applied_once_and_metadata_kept() -> None:
 
 
 @NEEDS
+def test_a_description_of_another_picture_of_the_file_is_left_out() -> None:
+    """Such as the XMP of a map of depth."""
+    picture = decode((HERE / "turned.heic").read_bytes().replace(b"cdsc\0\3\0\1\0\1", b"cdsc\0\3\0\1\0\2"))
+    assert picture.xmp is None and picture.exif and b"somebody" in picture.exif
+
+
+@NEEDS
+def test_pi_heif_reads_no_metadata(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would read all items, however large: a file of 2 MB could take 4 GB."""
+    import pi_heif
+
+    seen, opened = list[bytes](), pi_heif.open_heif
+    monkeypatch.setattr(pi_heif, "open_heif", lambda data, **options: seen.append(data) or opened(data, **options))
+    assert read(HERE / "turned.heic").xmp
+    assert [b"cdsc" in data for data in seen] == [False]
+
+
+@NEEDS
 def test_the_first_of_several_is_read() -> None:
     picture = read(HERE / "two.heic")
     assert picture.has_more_frames and apart(picture, ramp()) < 1.5
