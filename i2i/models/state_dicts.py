@@ -69,7 +69,7 @@ def tensors_of(path: Path, sha256: str = "") -> StateDict:
         data = path.read_bytes()
         tensors = from_safetensors(data)
     except Exception as error:  # whatever its library makes of odd bytes
-        raise ModelError(f"damaged: {error}") from None
+        raise ModelError(f"damaged: {error}; fetch or export it again") from None
     if sha256 and body_sha256(data) != sha256:
         raise ModelError("damaged: its weights do not match their SHA-256; fetch or export it again")
     return tensors
