@@ -325,8 +325,11 @@ def _bands(canvas: Canvas) -> Iterator[Pixels]:
 
 
 def _whole(canvas: Canvas, like: Picture) -> Picture:
-    """The picture in memory."""
-    pixels = canvas.rows(0, canvas.height)
+    """The picture in memory, in 8 bits."""
+    pixels, top = np.empty((canvas.height, canvas.width, canvas.channels), np.uint8), 0
+    for band in _bands(canvas):
+        pixels[top : top + len(band)] = with_depth(band, np.uint8)
+        top += len(band)
     if like.alpha is None:
         return dataclasses.replace(like, pixels=pixels)
     return dataclasses.replace(like, pixels=pixels[..., :-1], alpha=pixels[..., -1])
