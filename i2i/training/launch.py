@@ -210,7 +210,8 @@ def initialise(algorithm: AnyAlgorithm, paths: Sequence[Path], direction: str = 
 
     Raises `ModelError` for a file that cannot be read, fits no network, or fits one of another configuration.
     """
-    for name in map(str, paths):
+    for given in paths:
+        name = given.as_posix() if str(given).startswith("hub:") else str(given)
         named = name.startswith("hub:") or styles.is_name(name)
         path = styles.find(name, download=download) if named else Path(name)
         if isinstance(F := algorithm.networks().get("F"), PatchProjection) and path.stem.endswith("net_F"):

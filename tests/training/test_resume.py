@@ -21,7 +21,7 @@ from i2i.training.state_store import StateStore
 STEPS = "--max-steps 24 --save-every 4 --log-every 3"
 SHORT = "--max-steps 6 --save-every 3 --workers 0"
 WIDE = "--ngf 16 --crop-size 128 --load-size 128 --max-steps 3 --save-every 1 --log-every 1 --workers 0"
-# What is worth remembering beside the weights: the plateau's learning rate, EMA, the noise of dropout, and a
+# A state remembers these beside the weights: the plateau's learning rate, EMA, the noise of dropout, and a
 # batch in two parts; on pictures that are cropped and flipped at random.
 # So small a learning rate that the metric cannot fall by the 1 % that the plateau waits for.
 EVERYTHING = (
