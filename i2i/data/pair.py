@@ -347,21 +347,21 @@ class _Sent:
     def __init__(self, value: object) -> None:
         if _DupFd is None:
             data = bytearray(ForkingPickler.dumps(value))
-            self._held: Any = torch.frombuffer(data, dtype=torch.uint8).share_memory_()
+            self._held: Tensor | Callable[[], int] = torch.frombuffer(data, dtype=torch.uint8).share_memory_()
             return
         with os.fdopen(os.memfd_create("i2i"), "w+b") if hasattr(os, "memfd_create") else TemporaryFile() as file:
             ForkingPickler(file, 5).dump(value)
             file.flush()
-            self._held = _DupFd(file.fileno())
+            self._held = _DupFd(file.fileno()).detach
 
     def __reduce__(self) -> tuple[Callable[[Any], Any], tuple[Any]]:
         return _received, (self._held,)
 
 
-def _received(held: Any) -> Any:
+def _received(held: Tensor | Callable[[], int]) -> Any:
     if isinstance(held, Tensor):
         return ForkingPickler.loads(held.numpy().tobytes())
-    with os.fdopen(held.detach(), "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with os.fdopen(held(), "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         return ForkingPickler.loads(data)
 
 

@@ -12,7 +12,7 @@ import re
 import struct
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -20,6 +20,9 @@ from i2i.errors import ImageError
 from i2i.images.metadata import EXIF_BYTES, UNREAD_COLOURS, XMP_BYTES, ParsedFile
 from i2i.images.picture import Limits, Picture, split_alpha, white
 from i2i.machine import threads
+
+if TYPE_CHECKING:
+    from pi_heif import HeifImage
 
 _META_BYTES = 1 << 22
 _MOST_BOXES = 4096
@@ -95,7 +98,7 @@ def _boxes(data: bytes, start: int, end: int) -> Iterator[Box]:
         start += length
 
 
-def _describe(data: bytes, image: Any, found: ParsedFile) -> None:
+def _describe(data: bytes, image: "HeifImage", found: ParsedFile) -> None:
     """Adds EXIF, XMP and the profile."""
     with contextlib.suppress(Exception):  # a damaged block is as good as none
         start, end = _header(data)

@@ -15,7 +15,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import import_module
 from threading import Timer
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from i2i.machine import has_bf16
 
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from i2i.inference.options import Precision
+    from i2i.inference.runtimes import Chosen
     from i2i.models.info import ModelInfo
 
     Array = np.ndarray[Any, np.dtype[Any]]
@@ -151,10 +152,10 @@ def differences(device: str) -> Iterator[Difference]:
     elif device == "mps":
         yield from _tried("mps", "mps", "torch", torch.backends.mps.is_macos_or_newer(14, 0), fp16=True)
     else:
-        yield from _tried(RUNTIMES[device], "cpu", device, has_bf16() and device != "onnx")
+        yield from _tried(RUNTIMES[device], "cpu", cast("Chosen", device), has_bf16() and device != "onnx")
 
 
-def _tried(name: str, device: str, runtime: Any, bf16: bool, fp16: bool = False) -> Iterator[Difference]:
+def _tried(name: str, device: str, runtime: "Chosen", bf16: bool, fp16: bool = False) -> Iterator[Difference]:
     """The network as a translation on that device computes it, in each precision."""
     from i2i.device import choose_device
     from i2i.inference.options import ModelOptions

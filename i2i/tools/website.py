@@ -261,8 +261,8 @@ def _place(out: Path, files: Mapping[str, bytes], replace: bool) -> None:
     An earlier one is set aside first, and comes back if that fails.
     """
     make_folders(out.parent)
-    with shared_folder("site", out.parent) as beside:
-        new, old = beside / "new", beside / "old"
+    with shared_folder("site", out.parent) as staging:
+        new, old = staging / "new", staging / "old"
         for name, data in files.items():
             make_folders((new / name).parent)
             atomic_write(new / name, partial(shutil.copyfileobj, io.BytesIO(data)))

@@ -233,7 +233,7 @@ def _another_architecture(differences: Sequence[str], changes: Changes, hints: M
     return ModelError(f"{what}: this run has another architecture. Give {typed}, {way}", f"Its networks: {shown}")
 
 
-def _as_typed(name: str, value: Any, hint: object) -> str:
+def _as_typed(name: str, value: object, hint: object) -> str:
     """How an option is given that value on a command line."""
     flag = f"--{name.replace('_', '-')}"
     if hint is bool:
