@@ -95,7 +95,7 @@ class DataIdentity:
         notes = [text for comparison in found.values() if (text := comparison.difference())]
         notes += [f"there are no {name} any more" for name in sorted(gone)]
         if self.epoch != (was := state["epoch"]):
-            epochs = f"epoch {images_seen // was} becomes {images_seen // self.epoch}"
+            epochs = f"epoch {images_seen // was + 1} becomes {images_seen // self.epoch + 1}"
             notes.append(f"an epoch had {was} pictures, has now {self.epoch}: {epochs}")
         if self.augmentation != state["augmentation"]:
             notes.append(f"augment: training crops go through another pipeline: {self.augmentation or 'none'}")

@@ -155,6 +155,11 @@ class Progress:
         return self.images_seen // self.epoch_length
 
     @property
+    def epochs_begun(self) -> int:
+        """The epoch of the last sample, from 1, as people count."""
+        return -(-self.images_seen // self.epoch_length)
+
+    @property
     def lr_factor(self) -> float:
         """The factor on the learning rate in this epoch, by the policy of the options."""
         o = self.options

@@ -58,7 +58,6 @@ class Trainer:
             self._start()
             with contextlib.closing(self._batches()) as stream:  # workers end before the end of the run is reported
                 while not self.stop_reason and (batch := next(stream, None)):
-                    epoch = self.progress.epoch
                     lr = self.options.lr * (self.validation.kept.plateau.factor * self.progress.lr_factor)
                     self.train_step.set_learning_rate(lr)
                     try:
@@ -68,7 +67,7 @@ class Trainer:
                             raise batch_too_large(batch, self.options) from None
                         raise
                     self.progress.advance()
-                    self._note(batch, losses, epoch, lr)
+                    self._note(batch, losses, lr)
                     self._between_steps()
             self._finish()
 
@@ -119,9 +118,10 @@ class Trainer:
         seed_step(self.options.seed, self.progress.step, self.group.rank)
         return batch.to(self.group.device, non_blocking=True).contiguous(self.memory_format)
 
-    def _note(self, batch: ImagePair, losses: dict[str, Tensor], epoch: int, lr: float) -> None:
+    def _note(self, batch: ImagePair, losses: dict[str, Tensor], lr: float) -> None:
         """Keeps the step that was just made for `_flush`, and names pictures that could not be read."""
-        facts = {"step": self.progress.step, "images": self.progress.images_seen, "epoch": epoch, "lr": lr}
+        progress = self.progress
+        facts = {"step": progress.step, "images": progress.images_seen, "epoch": progress.epochs_begun, "lr": lr}
         self.waiting.append((facts | ({"damaged": list(batch.skipped)} if batch.skipped else {}), losses))
         if batch.skipped:
             self.monitor.report_skipped(batch.skipped)
@@ -178,7 +178,7 @@ class Trainer:
             numbers = self.validation.run(self.checkpointer.networks(), self.progress.step)
         if numbers is None:  # not one step further: it is of these weights, first thing after the resume
             self._stop(self.signals.received)
-        self.log.validation(self.progress.step, self.progress.epoch, numbers, self.checkpointer.verdict())
+        self.log.validation(self.progress.step, self.progress.epochs_begun, numbers, self.checkpointer.verdict())
         self.save_due |= self.checkpointer.validated()
         self.stop_reason = self.validation.stop_reason(self.progress.step)
 

@@ -20,7 +20,7 @@ from i2i.losses.adversarial import GANLoss
 from i2i.networks import create_discriminator, discriminator_config
 from i2i.networks.blocks import init_weights
 from i2i.networks.projected import feature_network
-from i2i.training.launch import train
+from i2i.training.launch import build_algorithm, train
 from i2i.training.options import options_class
 
 
@@ -69,6 +69,23 @@ def test_projections_follow_from_the_seed() -> None:
     one, same, other = (projected(projection_seed=seed).projections(picture()) for seed in (3, 3, 4))
     assert all(map(torch.equal, one, same))
     assert not any(map(torch.equal, one, other))
+
+
+def test_projections_follow_from_the_seed_of_a_run(tmp_path: Path) -> None:
+    """So a run does not go on with another seed: its discriminator would see other features."""
+    judge = {"discriminator": "projected", "features": tiny_vgg(), "gan_mode": "hinge"}
+    given = TOY | judge | {"generator": "resnet_2blocks", "n_epochs": 1, "n_epochs_decay": 0, "run": tmp_path}
+    options = [options_class(CycleGAN)(**given, seed=seed, max_steps=1) for seed in (5, 6)]
+    drawn = [
+        build_algorithm(CycleGAN, one, (3, 3), torch.device("cpu")).networks()["D_A"].projections(picture())
+        for one in (options[0], options[0], options[1])
+    ]
+    assert all(map(torch.equal, drawn[0], projected(width=options[0].ndf, projection_seed=5).projections(picture())))
+    assert all(map(torch.equal, drawn[0], drawn[1]))
+    assert not any(map(torch.equal, drawn[0], drawn[2]))
+    train(CycleGAN, options[0])
+    with pytest.raises(ModelError, match=r"seed was 5, is now 6: this run has another architecture. Give --seed 5"):
+        train(CycleGAN, options[1])
 
 
 def test_projections_mix_channels_and_scales() -> None:

@@ -51,7 +51,7 @@ def test_added_and_removed_pictures_are_counted(photos: Path) -> None:
     assert "training pictures of A: of 4 1 gone, 2 new, now 5" in found
     assert "training pictures of B: of 4 1 changed, now 4" in found
     assert "held-out pictures of B: of 1 1 gone, 1 new, now 1; the best so far was measured on those before" in found
-    assert "an epoch had 4 pictures, has now 5: epoch 2 becomes 1" in found
+    assert "an epoch had 4 pictures, has now 5: epoch 3 becomes 2" in found
     with pytest.raises(ModelError, match=r"data was elsewhere, is now .*these are other pictures .*--init-from"):
         told(photos, state, Path("elsewhere"))
 

@@ -395,10 +395,10 @@ def test_a_generator_is_watched_without_pictures_to_compare_it_with(tmp_path: Pa
 
 
 def test_the_live_line_names_what_is_wrong() -> None:
-    line = {"step": 3, "epoch": 0, "images": 3, "losses": {"D_A": 0.25}}
-    assert live_line(line, 9, 2.0) == "step 3  epoch 0  33%  2.00 images/s  3 s left  D_A 0.250"
+    line = {"step": 3, "epoch": 1, "images": 3, "losses": {"D_A": 0.25}}
+    assert live_line(line, 9, 2.0) == "step 3  epoch 1  33%  2.00 images/s  3 s left  D_A 0.250"
     issues = [health.SATURATED, health.SAME]
-    assert live_line(line, 9, 0.0, issues) == "step 3  epoch 0  33%  ! discriminator saturated, output equals input !"
+    assert live_line(line, 9, 0.0, issues) == "step 3  epoch 1  33%  ! discriminator saturated, output equals input !"
     many = line | {"step": 123456, "epoch": 12, "losses": {f"identity_{n}": 0.123 for n in range(9)}}
     text = live_line(many, 9, 12.34)
     assert text.endswith("identity_0 0.123") and len(text) <= 80

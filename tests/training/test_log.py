@@ -71,7 +71,7 @@ class Board:
 
 
 def line(step: int, **losses: float) -> dict[str, Any]:
-    return {"step": step, "images": step, "epoch": 0, "lr": 1e-4, "losses": losses}
+    return {"step": step, "images": step, "epoch": 1, "lr": 1e-4, "losses": losses}
 
 
 def test_tensorboard_if_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
