@@ -19,7 +19,7 @@ from i2i.commands.translate import watched
 from i2i.config import narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.evaluation.options import EvaluationOptions, find_inputs
-from i2i.files import remove_strays
+from i2i.files import make_folders, remove_strays
 from i2i.inference.sample import SampleOptions
 from i2i.models import styles
 from i2i.models.info import MAX_SIDE, NOT_PAINTED, ModelInfo
@@ -210,6 +210,7 @@ def _write_file(options: ExportCommand, model: str, out: Path) -> None:
     files = [out / "config.json", out / "model.safetensors"] if form == "pretrained" else [out]
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
+    make_folders(files[0].parent)
     network, info = _opened(options, model, form)
     from i2i.models import junyanz, model_file
 

@@ -75,6 +75,8 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         if found.films:
             raise UsageError(f"{searched}: {NEEDS_PYAV}")
         raise InputError(f"no pictures found in {searched} (looked for {', '.join(sorted(SUFFIXES | VIDEO))})")
+    if options.smooth and not any(job.film for job in jobs):
+        raise UsageError(f"smooth = {options.smooth}: is for films, and no input is one; leave it out")
     if options.in_place:
         jobs = _in_place(jobs)
     elif _names_a_picture(found.out, alone := len(sources) == 1 and sources[0] not in found.folders):

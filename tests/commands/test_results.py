@@ -53,6 +53,12 @@ def test_as_a_command(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
     assert tuple(capsys.readouterr()) == ("", f"i2i: {out} exists; --overwrite replaces it\n")
 
 
+@pytest.mark.parametrize("name", ["new/deep/net.pth", "new/net.safetensors", "new/deep/folder"])
+def test_a_folder_that_is_missing_is_made(run_folder: Path, tmp_path: Path, name: str) -> None:
+    export(run_folder, tmp_path / name, direction="a2b")
+    assert (tmp_path / name).exists()
+
+
 def test_round_and_back_again(run_folder: Path, tmp_path: Path) -> None:
     """A reference's file → a model file with all that it could not say → a folder → the reference's file."""
     junyanz.save(tmp_path / "net.pth", network())
