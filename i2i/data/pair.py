@@ -15,6 +15,7 @@ import os
 import signal
 import threading
 import time
+import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
@@ -229,7 +230,8 @@ def _prepare(
 ) -> Iterator[ImagePair | I2IError]:
     # an own generator: the DataLoader would draw its base seed from the global one
     generator = torch.Generator().manual_seed(0)
-    with _sigchld_restored(), _room_for_workers(workers):
+    # torch warns of more workers than cores
+    with _sigchld_restored(), _room_for_workers(workers), warnings.catch_warnings(action="ignore"):
         samples = _Batches(dataset, workers)
         iterator = iter(
             DataLoader(

@@ -332,6 +332,13 @@ def test_batches_that_find_no_room_say_so(monkeypatch):
 
 
 @pytest.mark.promise("R10")
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="a process has all cores here")
+def test_more_workers_than_cores_are_no_news(monkeypatch, recwarn):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0})
+    assert len(list(batches(Numbers(), 0, 4, 2, 2))) == 2
+    assert not [warning for warning in recwarn if "DataLoader" in str(warning.message)]
+
+
 def test_workers_that_cannot_start_say_why(monkeypatch):
     def refused(*arguments, **options):
         raise OSError(errno.ENOSPC, "No space left on device")
