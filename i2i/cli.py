@@ -133,7 +133,7 @@ def _check_without_torch(known: Sequence[Option], algorithm: str, line: Line, is
     if is_complete:
         from i2i.training.schedule import check
 
-        check(options)
+        check(options, layout=ALGORITHMS[algorithm].layout)
 
 
 def _configured_algorithm(words: Sequence[str]) -> str:

@@ -8,7 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from importlib import import_module
-from typing import Any, get_type_hints
+from typing import TYPE_CHECKING, Any, get_type_hints
+
+if TYPE_CHECKING:
+    from i2i.data.options import Layout
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +26,8 @@ class Command:
     """Its arguments, in the example lines to paste."""
     first: str
     """The options that the short help shows, in that order, with blanks between."""
+    layout: "Layout | None" = None
+    """The folders of a training's data; None where options decide."""
     module: str = "train"
     """Its module here, in which a function has its name, and takes its options."""
 
@@ -34,39 +39,49 @@ TRAINING = (
 """The options of a training that most people need first."""
 
 
-def _training(summary: str, example: str, more: str = "", without: str = "") -> Command:
+def _training(summary: str, layout: "Layout", example: str, more: str = "", without: str = "") -> Command:
     first = " ".join(name for name in TRAINING.split() if name != without)
-    return Command(summary=summary, usage="--data FOLDER [options]", examples=(example,), first=f"{first} {more}")
+    return Command(
+        summary=summary, layout=layout, usage="--data FOLDER [options]", examples=(example,), first=f"{first} {more}"
+    )
 
 
 ALGORITHMS: dict[str, Command] = {
     "cyclegan": _training(
         "two folders of pictures without pairs, in both directions (CycleGAN)",
+        "unpaired",
         "--data datasets/monet2photo --run runs/monet",
         "lambda_identity",
     ),
     "pix2pix": _training(
         "pairs of pictures, such as sketches and photos (pix2pix)",
+        "paired",
         "--data datasets/facades --direction b2a --run runs/facades",
         "lambda_L1",
     ),
     "pix2pixhd": _training(
         "pairs at higher resolution, or label maps and photos (pix2pixHD)",
+        "paired",
         "--data datasets/facades --direction b2a --classes-b facades",
         "classes_a classes_b",
     ),
     "cut": _training(
         "two folders without pairs, in one direction; lighter than CycleGAN (CUT)",
+        "unpaired",
         "--data datasets/monet2photo --direction b2a --run runs/cut_monet",
     ),
     "segmentation": _training(
         "photos to labels, from pairs",
+        "paired",
         "--data datasets/facades --classes-b facades --run runs/labels",
         "classes_a classes_b",
     ),
-    "colorization": _training("grey pictures to colour, from pictures in colour", "--data photos --run runs/colours"),
+    "colorization": _training(
+        "grey pictures to colour, from pictures in colour", "one domain", "--data photos --run runs/colours"
+    ),
     "gan": _training(
         "new pictures like those of one folder, from noise (GAN)",
+        "one domain",
         "--data datasets/monets --run runs/gan_monet",
         without="direction",
     ),

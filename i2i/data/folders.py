@@ -128,18 +128,39 @@ def find_images(folder: Path, left_out: LeftOut | None = None) -> Paths:
     return Paths(found)
 
 
+def train_folders(data: Path, layout: Literal["unpaired", "paired", "one domain"]) -> tuple[Path, ...]:
+    """The folders of the pictures to train on; none for a CSV file of pairs. Raises `InputError` for a missing one."""
+    if layout == "unpaired":
+        sides = data / "trainA", data / "trainB"
+        return sides if all(map(is_folder, sides)) else _no_layout(data, "trainA/ and trainB/ (unpaired)")
+    if layout == "paired":
+        if is_file(data):
+            return ()
+        if forms := _forms(data, "train"):
+            return tuple(data / name for name in next(iter(forms.values())))
+        _no_layout(data, "train/ (A and B side by side), A/ and B/, trainA/ and trainB/, or a CSV file (paired)")
+    if is_folder(data / "train"):
+        return (data / "train",)
+    if not is_folder(data):
+        _no_layout(data, "train/, or pictures directly in it (one domain)")
+    if domains := [name for name in ("trainB", "trainA", "testB", "testA") if is_folder(data / name)]:
+        raise InputError(f"{data}: two domains; give one of them, such as --data {data / domains[0]}")
+    if held_out := [name for name in ("val", "test") if is_folder(data / name)]:
+        raise InputError(f"{data}: has {held_out[0]}/, but no train/ to train on")
+    return (data,)
+
+
 def unpaired(data: Path, split: Split, left_out: LeftOut | None = None) -> tuple[Paths, Paths]:
     """The pictures of domain A and of domain B in `<split>A/` and `<split>B/`.
 
     A missing folder of the train split raises `InputError`, as does an empty one; the other splits may be
     absent or one-sided, and give empty lists then.
     """
-    sides = [data / f"{split}{side}" for side in "AB"]
     left_out = left_out or LeftOut(data)
     if split == "train":
-        if not all(map(is_folder, sides)):
-            _no_layout(data, "trainA/ and trainB/ (unpaired)")
-        return _not_empty(sides[0], left_out), _not_empty(sides[1], left_out)
+        a, b = train_folders(data, "unpaired")
+        return _not_empty(a, left_out), _not_empty(b, left_out)
+    sides = [data / f"{split}{side}" for side in "AB"]
     found = [find_images(side, left_out) if is_folder(side) else Paths(()) for side in sides]
     if any(found) and not all(found):
         has, lacks = sides if found[0] else reversed(sides)
@@ -168,9 +189,9 @@ def paired(data: Path, split: Split, pairs: Pairs = "error", left_out: LeftOut |
         if second:
             return _match(first, second[0], pairs, left_out)
         return [PairRecord(path) for path in _not_empty(first, left_out)]
-    if split != "train":
-        return []
-    _no_layout(data, "train/ (A and B side by side), A/ and B/, trainA/ and trainB/, or a CSV file (paired)")
+    if split == "train":
+        train_folders(data, "paired")  # which are missing
+    return []
 
 
 def _forms(data: Path, split: Split) -> dict[int, tuple[str, ...]]:
@@ -197,17 +218,9 @@ def single_domain(data: Path, split: Split, left_out: LeftOut | None = None) -> 
     Raises `InputError` if the folder is missing or there is nothing to train on.
     """
     left_out = left_out or LeftOut(data)
-    if is_folder(data / split):
-        return _not_empty(data / split, left_out)
-    if split != "train":
-        return Paths(())
-    if not is_folder(data):
-        _no_layout(data, "train/, or pictures directly in it (one domain)")
-    if sides := [name for name in ("trainB", "trainA", "testB", "testA") if is_folder(data / name)]:
-        raise InputError(f"{data}: two domains; give one of them, such as --data {data / sides[0]}")
-    if held_out := [name for name in ("val", "test") if is_folder(data / name)]:
-        raise InputError(f"{data}: has {held_out[0]}/, but no train/ to train on")
-    return _not_empty(data, left_out)
+    if split == "train":
+        return _not_empty(train_folders(data, "one domain")[0], left_out)
+    return _not_empty(data / split, left_out) if is_folder(data / split) else Paths(())
 
 
 def searched(data: Path) -> list[Path]:

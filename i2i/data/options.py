@@ -18,6 +18,8 @@ from i2i.urls import StorePath, is_url, store_path
 if TYPE_CHECKING:
     from i2i.images.palettes import Palette
 
+Layout = Literal["unpaired", "paired", "one domain"]
+"""The folders of a data set (`i2i.data.folders`)."""
 TOY = Path("toy")
 """The data set that is drawn on the fly."""
 NAMED_CLASSES = frozenset({"facades", "toy"})

@@ -14,7 +14,7 @@ from annotated_types import Ge, Gt, Interval
 from pydantic import StringConstraints
 
 from i2i.config import nearest
-from i2i.data.options import TOY, FolderOrURL, check_crop
+from i2i.data.options import TOY, FolderOrURL, Layout, check_crop
 from i2i.data.walking import exists
 from i2i.errors import InputError, UsageError
 from i2i.urls import StorePath
@@ -123,17 +123,20 @@ class TrainingOptions:
     """Stop after this many steps in a row with non-finite gradients (each is skipped)."""
 
 
-def check(options: "RunOptions", *, needs_data: bool = True) -> None:
-    """Checks the options without opening the data or building a network.
+def check(options: "RunOptions", *, needs_data: bool = True, layout: Layout | None = None) -> None:
+    """Checks the options without opening the data or building a network. With `layout`, looks for its folders.
 
     Raises `UsageError` for options that are missing or contradict each other, `InputError` for data that are not there.
     """
     if needs_data and options.data is None:
         raise UsageError("data: missing; give --data a folder, a CSV file of pairs, or `toy`")
-    if not isinstance(options.data, StorePath) and options.data not in (None, TOY) and not exists(options.data):
-        from i2i.data.folders import near_to
+    if not isinstance(options.data, StorePath) and options.data not in (None, TOY):
+        from i2i.data.folders import near_to, train_folders
 
-        raise InputError(f"data = {options.data}: no such folder.{near_to(options.data)}")
+        if not exists(options.data):
+            raise InputError(f"data = {options.data}: no such folder.{near_to(options.data)}")
+        if layout:
+            train_folders(options.data, layout)
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     if options.batch_size != "auto":
