@@ -25,8 +25,8 @@ from i2i.commands.line import (
     written_paths,
 )
 from i2i.commands.options import Option, class_of, options_of
-from i2i.config import ALGORITHM, RUN_CONFIG, nearest, read_options, to_yaml
-from i2i.errors import I2IError, UsageError, explained
+from i2i.config import ALGORITHM, RUN_CONFIG, read_options, to_yaml
+from i2i.errors import I2IError, UsageError, explained, nearest
 from i2i.files import staged
 from i2i.terminal import say
 from i2i.urls import is_url, store_path

@@ -5,26 +5,26 @@ file are held to the same limits. An unknown key is an error that names its near
 """
 
 import dataclasses
-import difflib
-import itertools
 import json
 import os
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic_core.core_schema import no_info_after_validator_function
 
-from i2i.errors import UsageError
+from i2i.errors import UsageError, nearest
 from i2i.plain_yaml import KEYS, Values, grouped, read_yaml
 from i2i.urls import StorePath, check_secrets, is_url, path_of, real, store_path
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
-    from pydantic_core import ErrorDetails
+    from pydantic import GetCoreSchemaHandler
+    from pydantic_core import CoreSchema, ErrorDetails
 
 C = TypeVar("C", bound="DataclassInstance")
 
@@ -39,8 +39,7 @@ RUN_FILES = (RUN_LOG, RUN_CONFIG, "status.json")
 
 _BASE = "# relative paths begin at "
 """How the configuration of a run begins: before the folder in which the run was started, as JSON."""
-_MAX_LINE = 1 << 16
-_COMPARED, _LISTED = 10_000, 20  # names at most
+_MAX_LINE, _LISTED = 1 << 16, 20  # bytes, names
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +49,24 @@ class PathUnless:
     names: frozenset[str]
 
 
+@dataclasses.dataclass(frozen=True)
+class Names:
+    """Marks an option whose text is one of `known`, fits one of `patterns`, or has a dot as a network of one's own."""
+
+    known: tuple[str, ...]
+    patterns: tuple[str, ...]
+
+    def check(self, name: str) -> str:
+        if name in self.known or "." in name or any(re.fullmatch(pattern, name) for pattern in self.patterns):
+            return name
+        near = nearest(name, self.known)
+        raise ValueError(f"expected {', '.join(self.known[:-1])} or {self.known[-1]}{'.' if near else ''}{near}")
+
+    def __get_pydantic_core_schema__(self, source: object, handler: "GetCoreSchemaHandler") -> "CoreSchema":
+        return no_info_after_validator_function(self.check, handler(source))
+
+
+DeviceName = Annotated[str, Names(("auto", "cpu", "cuda", "cuda:N", "mps"), (r"cuda:\d{1,3}", "mps:0"))]
 # 8, 10 or a mistake? YAML 1.1 says 8 to the first, Python 10 to both
 _AMBIGUOUS = re.compile(r"[-+]?(?:0[0-9]|[0-9]*_)[0-9_]*(?:\.[0-9_]*)?(?:e[-+]?[0-9_]+)?", re.I)
 _SHOWN = 200
@@ -84,12 +101,6 @@ def narrowed(options: "DataclassInstance", kind: type[C]) -> C:
     Data workers get them: a class of the library can be pickled, and one made by `options_class` cannot.
     """
     return kind(**{name: getattr(options, name) for name in option_names(kind)})
-
-
-def nearest(name: str, known: Collection[str], most: int = 1) -> str:
-    """` Did you mean 'x'?` for a name that is close to known ones, of which the first are compared; else empty."""
-    near = difflib.get_close_matches(name, [*itertools.islice(known, _COMPARED)], n=most)
-    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
 def _known(cls: "type[DataclassInstance]") -> str:
@@ -231,14 +242,8 @@ def _base(path: Path) -> Path | None:
         found = json.loads(line.removeprefix(_BASE.encode())) if line.startswith(_BASE.encode()) else None
     except ValueError:
         return None
-    if (
-        not isinstance(found, str)
-        or not Path(found).is_absolute()
-        or "\0" in found
-        or real(Path(found)) == real(Path())
-    ):
-        return None
-    return Path(found)
+    path = Path(found) if isinstance(found, str) and "\0" not in found else Path()
+    return path if path.is_absolute() and real(path) != real(Path()) else None
 
 
 def _from(base: Path, value: object, hint: object) -> Any:
@@ -355,32 +360,26 @@ def _shown(value: object) -> str:
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}…"
 
 
-def _number(value: float) -> str:
-    return str(value) if isinstance(value, int) else f"{value:g}"
-
-
 def bounds(hint: object) -> str:
     """`> 0, ≤ 1e10` for an annotation with bounds, also inside a union."""
     signs = {"gt": ">", "ge": "≥", "lt": "<", "le": "≤"}
     limits = [
-        f"{sign} {_number(getattr(mark, bound))}"
+        f"{sign} {limit if isinstance(limit, int) else f'{limit:g}'}"
         for mark in getattr(hint, "__metadata__", ())
         for bound, sign in signs.items()
-        if getattr(mark, bound, None) is not None
+        if (limit := getattr(mark, bound, None)) is not None
     ]
     return ", ".join(limits) or next(filter(None, map(bounds, get_args(hint))), "")
 
 
 def checked(config: C) -> C:
     """`config` again, every field held to its annotation. Raises `UsageError` naming option, value and range."""
-    values = {name: getattr(config, name) for name in option_names(config)}
-    return from_mapping(type(config), values)
+    return from_mapping(type(config), {name: getattr(config, name) for name in option_names(config)})
 
 
 def to_mapping(config: "DataclassInstance") -> dict[str, Any]:
     """The fields of a configuration as plain values (paths as text), in the order of their definition."""
-    values = dataclasses.asdict(config)
-    return {key: _plain(value) for key, value in values.items()}
+    return {key: _plain(value) for key, value in dataclasses.asdict(config).items()}
 
 
 def _plain(value: object) -> Any:

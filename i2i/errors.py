@@ -6,9 +6,12 @@
 75 preempted after a saved state · 130 SIGINT · 141 nobody reads the results · 143 SIGTERM without a saved state.
 """
 
+import difflib
 import errno
+import itertools
 import os
 import re
+from collections.abc import Collection
 from pathlib import Path
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -19,6 +22,7 @@ _NO_SHARED = re.compile(r"unable to (?:allocate|open|mmap|resize|write to)[^\n]*
 _SHARED = re.compile(r"/(?:psm_|torch_)\w+")
 """Matches the whole name of a piece of shared memory, and no path that a user gives."""
 _PACKAGE = Path(__file__).parent
+_COMPARED = 10_000  # names at most
 
 
 class I2IError(Exception):
@@ -155,3 +159,9 @@ def _out_of_means(text: str) -> bool:
 
 
 _LESS = "the machine has too little left: end other programs, or take fewer workers, smaller batches or pictures"
+
+
+def nearest(name: str, known: Collection[str], most: int = 1) -> str:
+    """` Did you mean 'x'?` for a name that is close to known ones, of which the first are compared; else empty."""
+    near = difflib.get_close_matches(name, [*itertools.islice(known, _COMPARED)], n=most)
+    return f" Did you mean {' or '.join(map(repr, near))}?" if near else ""

@@ -18,6 +18,7 @@ from command_line import OPTIONS, exit_code, parse, train_code
 from toy_folders import write_folder
 
 import i2i
+from i2i import commands
 from i2i.algorithms import ALGORITHMS
 from i2i.commands import COMMANDS
 from i2i.commands.line import TEXTS, WRITTEN
@@ -139,7 +140,7 @@ def test_options_that_cannot_be(arguments: str, message: str, refused: Callable[
 
 NETWORKS = [
     ("--crop-size 250 --generator resnet_1blocks", "crop_size = 250: this network takes multiples of 4"),
-    ("--generator resent_9blocks", "unknown generator 'resent_9blocks'. Did you mean 'resnet_9blocks'?"),
+    ("--generator resent_9blocks", "dcgan_64. Did you mean 'resnet_9blocks'?"),
     ("--crop-size 300", "crop_size = 300: larger than load_size = 286; expected at most 286"),
     ("--generator resnet_65blocks", "blocks = 65"),
     ("--generator unet_100", "unet_100: the size must be a power of two from 32 to 4096"),
@@ -783,8 +784,15 @@ MISTAKES = {
     "train --run resumed --crop-size 300": "crop_size = 300: larger than load_size = 286",
     "plan cyclegan": "data: missing; give --data a folder",
     "plan gan --data toy --load-size 32": "crop_size = 64: larger than load_size = 32",
+    "train cyclegan --data toy --generator resent_9blocks": "generator = 'resent_9blocks': expected resnet_6blocks, ",
+    "train cut --data toy --discriminator patchgan": "discriminator = 'patchgan': expected patchgan_16, ",
+    "train gan --data toy --device gpu": "device = 'gpu': expected auto, cpu, cuda, cuda:N or mps. Did you mean 'cpu'?",
+    "translate --style monet photos -o out --device gpu": "device = 'gpu': expected auto, cpu, cuda, cuda:N or mps",
     # from here on what reads pictures may be there
     "train cyclegan --data nosuch": "data = nosuch: no such folder",
+    "train cyclegan --data photos": "photos: looked for trainA/ and trainB/ (unpaired), and found nothing",
+    "plan pix2pix --data photos": "photos: looked for train/ (A and B side by side), ",
+    "train gan --data halves": "halves: two domains; give one of them, such as --data halves/trainA",
     "evaluate nosuch photos": "style 'nosuch': no such style",
     "evaluate . --metrics ssmi": "metrics: unknown 'ssmi'. Did you mean 'ssim'?",
 }
@@ -810,6 +818,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
     (folder / "wrong.yaml").write_text("algorithm: cyclegan\nlr: 0\n")
     (folder / "sizes.yaml").write_text("algorithm: cut\ndata: toy\ncrop_size: 300\nclasses_a: 12\n")
     (folder / "photos").mkdir()
+    (folder / "halves" / "trainA").mkdir(parents=True)
     (folder / "resumed").mkdir()
     (folder / "resumed" / "config.yaml").write_text("algorithm: cyclegan\ndata: toy\n")
     program = ANSWERS.format(heavy=(*HEAVY, "cv2"), mistakes=list(MISTAKES))
@@ -822,7 +831,14 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[int, st
 def test_a_mistake_that_needs_no_torch_is_answered_without(words: str, said: str, answers: Any) -> None:
     code, told, imported = answers[words]
     assert code in (2, 4) and said in told
-    assert set(imported) <= ({"cv2", "numpy", "PIL"} if words.startswith("evaluate") or "nosuch" in words else set())
+    reads = words.startswith("evaluate") or any(name in words for name in ("nosuch", "data photos", "halves"))
+    assert set(imported) <= ({"cv2", "numpy", "PIL"} if reads else set())
+
+
+def test_the_layouts_are_those_of_the_algorithms() -> None:
+    for name, algorithm in ALGORITHMS.items():
+        layout = "one domain" if algorithm.single_domain else "paired" if algorithm.paired else "unpaired"
+        assert commands.ALGORITHMS[name].layout == (None if name == "distill" else layout)
 
 
 def test_the_help_of_a_configuration_or_of_a_run_is_that_of_its_algorithm(

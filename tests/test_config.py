@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from i2i.algorithms.cyclegan import CycleGANOptions
 from i2i.commands import ALGORITHMS, COMMANDS
 from i2i.commands.options import class_of, options_of
-from i2i.config import checked, from_mapping, nearest, option_names, read_options, to_mapping, to_yaml
-from i2i.errors import UsageError
+from i2i.config import checked, from_mapping, option_names, read_options, to_mapping, to_yaml
+from i2i.errors import UsageError, nearest
 from i2i.inference.options import CallOptions, FolderOptions
 
 

@@ -24,9 +24,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from i2i.config import nearest
 from i2i.device import precise
-from i2i.errors import UsageError
+from i2i.errors import UsageError, nearest
 from i2i.losses.adversarial import Logits, scales
 
 COLOURS = ("brightness", "saturation", "contrast")  # together `color`

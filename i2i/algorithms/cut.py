@@ -39,6 +39,7 @@ from i2i.data.pair import ImagePair
 from i2i.device import precise
 from i2i.errors import UsageError
 from i2i.losses.content import Negatives, patch_nce
+from i2i.networks import DiscriminatorName, GeneratorName
 from i2i.networks.blocks import Init, init_weights
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 
@@ -66,9 +67,9 @@ class CUTOptions(UnpairedOptions):
 
     algorithm = "cut"
 
-    generator: str = "resnet_9blocks_antialiased"
+    generator: GeneratorName = "resnet_9blocks_antialiased"
     """`resnet_<n>blocks`, the same with `_antialiased`, `_smooth` or `_resize`, or `mobile_resnet_<n>blocks`."""
-    discriminator: str = "patchgan_70_antialiased"
+    discriminator: DiscriminatorName = "patchgan_70_antialiased"
     """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
     place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or
     `projected` (Sauer et al. 2021; with `_patchgan_<patch width>` a PatchGAN judges beside it)."""

@@ -44,7 +44,7 @@ from i2i.losses.content import feature_distance
 from i2i.models.info import DIRECTIONS, FROM_NOISE, ModelInfo
 from i2i.models.model_file import open_model, weights_sha256
 from i2i.models.styles import BUNDLED, exists, find, model_files
-from i2i.networks import GeneratorConfig, OwnConfig, generator_config
+from i2i.networks import GeneratorConfig, GeneratorName, OwnConfig, generator_config
 from i2i.networks.blocks import for_translation
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
 
@@ -144,7 +144,7 @@ class DistillOptions(UnpairedOptions):
 
     teacher: Annotated[str, STYLE_OR_PATH] = ""
     """The generator to learn from: a model file, a run folder, the name of a style, or hub:owner/name."""
-    generator: str = "mobile_resnet_9blocks"
+    generator: GeneratorName = "mobile_resnet_9blocks"
     """The student: `mobile_resnet_<n>blocks`, or any other that takes no more multiplications than its teacher."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 16
     """Channels of the student's first layer."""

@@ -28,7 +28,7 @@ from i2i.data.options import of_one_size
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.adversarial import GanMode
-from i2i.networks import generator_config
+from i2i.networks import DiscriminatorName, GeneratorName, generator_config
 from i2i.networks.blocks import Norm
 from i2i.networks.dcgan import DCGANConfig, noise
 
@@ -39,9 +39,9 @@ class GANOptions(NetworkOptions):
 
     algorithm = "gan"
 
-    generator: str = "dcgan_64"
+    generator: GeneratorName = "dcgan_64"
     """`dcgan_<size>`, which makes pictures of that size: 16, 32, 64, 128 or 256."""
-    discriminator: str = "dcgan_64"
+    discriminator: DiscriminatorName = "dcgan_64"
     """`dcgan_<size>`, `patchgan_<patch width>` or `pixelgan`."""
     latent_size: Annotated[int, Interval(ge=1, le=1024)] = 100
     """Numbers in the noise of a picture."""

@@ -19,7 +19,9 @@ from i2i.losses.adversarial import GANLoss, GanMode
 from i2i.losses.content import CONTENT_SIZE, GRID_SIZE, SPOT_SIZE, STRUCTURE_SIZE, Content
 from i2i.networks import (
     DiscriminatorConfig,
+    DiscriminatorName,
     GeneratorConfig,
+    GeneratorName,
     Own,
     OwnConfig,
     OwnNetwork,
@@ -46,10 +48,10 @@ class NetworkOptions(DataOptions):
     own: ClassVar[Mapping[str, Own]] = {}
     """`generator` and `discriminator` → the networks that were given from Python in place of named ones."""
 
-    generator: str = "resnet_9blocks"
+    generator: GeneratorName = "resnet_9blocks"
     """The generator: `resnet_<n>blocks`, `unet_<size>` or `mobile_resnet_<n>blocks` (a tenth of the multiplications). A
     `resnet` also comes with `_antialiased`, `_smooth` or `_resize`, a `unet` with `_attention`."""
-    discriminator: str = "patchgan_70"
+    discriminator: DiscriminatorName = "patchgan_70"
     """The discriminator: `patchgan_<patch width>` (16, 34, 70, 142, 286), `pixelgan` or `projected` (Sauer et al.
     2021). A `patchgan` also comes with `_antialiased`, `_spectral` (Miyato et al. 2018) and `_multiscale` (Wang et al.
     2018), in this order. `projected_patchgan_<patch width>` has both."""

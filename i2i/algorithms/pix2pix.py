@@ -40,6 +40,7 @@ from i2i.device import precise
 from i2i.errors import UsageError
 from i2i.images.colours import join_lab, split_lab
 from i2i.losses.adversarial import GanMode
+from i2i.networks import GeneratorName
 from i2i.networks.blocks import Norm
 from i2i.networks.projected import Projected
 
@@ -48,7 +49,7 @@ from i2i.networks.projected import Projected
 class _PaperOptions(NetworkOptions):
     """The paper's networks and adversarial loss."""
 
-    generator: str = "unet_256"
+    generator: GeneratorName = "unet_256"
     """`unet_<size>`, the same with `_attention`, or `resnet_<n>blocks`."""
     norm: Norm = "batch"
     """Normalisation in all networks, but for a discriminator with spectral normalisation."""

@@ -31,6 +31,7 @@ from i2i.algorithms.options import NetworkOptions
 from i2i.data.pair import ImagePair
 from i2i.errors import UsageError
 from i2i.losses.content import Perceptual, feature_matching
+from i2i.networks import DiscriminatorName, GeneratorName
 from i2i.networks.patchgan import MultiScalePatchGAN, PatchGAN
 from i2i.networks.projected import Projected
 
@@ -41,9 +42,9 @@ class Pix2PixHDOptions(NetworkOptions):
 
     algorithm = "pix2pixhd"
 
-    generator: str = "pix2pixhd"
+    generator: GeneratorName = "pix2pixhd"
     """`pix2pixhd`, its G1 alone `pix2pixhd_global`, or any other."""
-    discriminator: str = "patchgan_70_multiscale"
+    discriminator: DiscriminatorName = "patchgan_70_multiscale"
     """`patchgan_<patch width>`, the same with `_multiscale`: three scales; for pictures also `projected`."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 32
     """Channels of G2's first layer; G1 has twice as many."""

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Interval, Lt
 
 from i2i.commands.options import POSITIONAL
-from i2i.config import nearest
-from i2i.errors import InputError, SomeFailed, UsageError
+from i2i.errors import InputError, SomeFailed, UsageError, nearest
 from i2i.terminal import counted, fetching, say_plain
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from typing import Annotated, Any, Final, Literal, Union, get_args, get_origin, 
 from annotated_types import Ge, Gt, Le, Lt
 
 from i2i.commands import ALGORITHMS, COMMANDS, loaded
-from i2i.config import ALGORITHM, leaves
+from i2i.config import ALGORITHM, Names, leaves
 from i2i.urls import PathOrURL, StorePath
 
 POSITIONAL: Final = "positional"
@@ -45,6 +45,8 @@ class Option:
     text: str = ""
     choices: tuple[str, ...] = ()
     limits: dict[str, float] = field(default_factory=dict)
+    names: dict[str, list[str]] = field(default_factory=dict)
+    """The fields of `Names`, if its text is a name."""
     optional: bool = False
     many: bool = False
     positional: bool = False
@@ -63,7 +65,8 @@ class Option:
     @property
     def annotation(self) -> Any:
         """The type by which a value is checked."""
-        marks = [_LIMITS[sign](bound) for sign, bound in self.limits.items()]
+        marks: list[Any] = [_LIMITS[sign](bound) for sign, bound in self.limits.items()]
+        marks += [Names(**{key: tuple(names) for key, names in self.names.items()})] if self.names else []
         parts: list[Any] = []
         if self.kind in TYPES:
             kind = PathOrURL if self.stores else TYPES[self.kind]
@@ -77,9 +80,10 @@ class Option:
 
 def class_of(known: Sequence[Option], algorithm: str = "") -> type[Any]:
     """A class with these options, of a training by `algorithm`, by which they are checked before the class of the
-    command, which needs torch, is imported. It takes any text."""
+    command, which needs torch, is imported. It takes any text but for names."""
     declared: list[Any] = [
-        (option.name, Any if option.kind == "str" else option.annotation, _as_declared(option)) for option in known
+        (option.name, Any if option.kind == "str" and not option.names else option.annotation, _as_declared(option))
+        for option in known
     ]
     named = {ALGORITHM: algorithm} if algorithm else {}
     return make_dataclass("Options", declared, frozen=True, kw_only=True, namespace=named)
@@ -116,6 +120,9 @@ def _described(name: str, plain: object, marked: object, default: object, text: 
         text=text,
         choices=choices,
         limits=limits,
+        names=next(
+            ({"known": [*mark.known], "patterns": [*mark.patterns]} for mark in marks if isinstance(mark, Names)), {}
+        ),
         optional=NoneType in members,
         many=Ellipsis in members,
         positional=POSITIONAL in marks,
@@ -194,7 +201,7 @@ def surface() -> str:
 
 
 def _line(option: Option) -> str:
-    said = {f.name: f.default for f in fields(Option)} | {"limits": {}}
+    said = {f.name: f.default for f in fields(Option)} | {"limits": {}, "names": {}}
     values = {
         name: value for name, value in asdict(option).items() if name in ("name", "default") or value != said[name]
     }

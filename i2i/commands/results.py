@@ -16,7 +16,7 @@ from annotated_types import Interval
 
 from i2i.commands.options import POSITIONAL
 from i2i.commands.translate import watched
-from i2i.config import narrowed
+from i2i.config import DeviceName, narrowed
 from i2i.errors import OutputError, SomeFailed, UsageError
 from i2i.evaluation.options import EvaluationOptions, find_inputs
 from i2i.files import make_folders, remove_strays
@@ -91,7 +91,7 @@ class ReportCommand:
     """Translate the pictures of this folder, and show them beside their translations."""
     direction: Literal["a2b", "b2a"] | None = None
     """The direction that translates the pictures. Needed for a run with two."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """The device that translates them: auto, cpu, cuda, cuda:N or mps."""
 
 
@@ -316,7 +316,7 @@ def _given(options: ExportCommand, *names: str) -> dict[str, Any]:
 class SampleCommand(SampleOptions):
     style: str = ""
     """The trained GAN: its run folder, its model file, or a name."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
 
 

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Interval
 
 from i2i.commands.options import POSITIONAL
-from i2i.config import narrowed
+from i2i.config import DeviceName, narrowed
 from i2i.errors import ModelError, OutputError, SomeFailed, UsageError
 from i2i.inference.options import FolderOptions, ModelOptions, Precision, RuntimeName
 from i2i.machine import meet, place, together
@@ -233,7 +233,7 @@ class ServeCommand:
     """The seconds that one visitor's request may take; it then ends with the pictures done so far."""
     download: bool = False
     """Download the styles that are given if the catalogue has them."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """The device: auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
     """Arithmetic, as for `translate`."""

@@ -27,8 +27,7 @@ import cv2
 import numpy as np
 
 from i2i import images
-from i2i.config import nearest
-from i2i.errors import InputError, UsageError
+from i2i.errors import InputError, UsageError, nearest
 from i2i.images import Pixels
 from i2i.images.palettes import VOID
 from i2i.plain_yaml import read_yaml_or_list

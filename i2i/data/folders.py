@@ -19,9 +19,8 @@ from shlex import quote
 from typing import Literal, NoReturn
 
 from i2i import images
-from i2i.config import nearest
 from i2i.data.walking import Paths, exists, inside, is_file, is_folder, suffix_of, walk
-from i2i.errors import InputError
+from i2i.errors import InputError, nearest
 from i2i.terminal import counted
 
 Split = Literal["train", "val", "test"]

@@ -11,10 +11,10 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Interval, Len
 
 from i2i import config, images
-from i2i.config import nearest, path_of_run
+from i2i.config import DeviceName, path_of_run
 from i2i.data.folders import find_images
 from i2i.data.options import TOY, local
-from i2i.errors import InputError, ModelError, UsageError
+from i2i.errors import InputError, ModelError, UsageError, nearest
 from i2i.models import styles
 from i2i.models.info import CONFIG_NAME, DIRECTIONS, FROM_NOISE, WEIGHTS_NAME, Direction, ModelInfo, read_info
 from i2i.urls import path_of
@@ -81,7 +81,7 @@ class EvaluationOptions:
     """The Inception Score is the mean over so many parts of the set."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """Arithmetic of the translation. Metrics are measured in float32, distances of features in float64."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:N or mps."""
 
 

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from i2i.config import nearest
-from i2i.errors import InputError, UsageError
+from i2i.errors import InputError, UsageError, nearest
 from i2i.images.formats import LOSSY
 from i2i.images.picture import Picture, Pixels, with_channels, with_depth
 

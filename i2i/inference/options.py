@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Interval
 
+from i2i.config import DeviceName
 from i2i.errors import UsageError
 from i2i.models.info import MAX_SIDE, NOT_PAINTED, ModelInfo
 from i2i.urls import PathOrURL
@@ -34,7 +35,7 @@ class ModelOptions:
     visible; 0: at their own size. Default: as the model file says."""
     seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
     """The seed of dropout's noise. Each picture has its own noise, whatever the order and the batch."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """The device: auto, cpu, cuda, cuda:N or mps."""
     precision: Precision = "auto"
     """Arithmetic. auto: bf16 where the hardware has it, else fp32. fp16 needs a GPU. bf16 and fp16 round more."""

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Interval
 
 from i2i import __version__
-from i2i.config import from_mapping, nearest, to_mapping
-from i2i.errors import ModelError, UsageError
+from i2i.config import from_mapping, to_mapping
+from i2i.errors import ModelError, UsageError, nearest
 from i2i.models.metadata import MAX_INFO_BYTES, naming, read_bounded, read_header, strict_json, without_controls
 
 if TYPE_CHECKING:

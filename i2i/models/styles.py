@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from i2i.config import nearest
 from i2i.download import Progress
-from i2i.errors import ModelError, UsageError
+from i2i.errors import ModelError, UsageError, nearest
 from i2i.files import home, is_reserved, make_folders
 from i2i.models import published
 from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, read_info

@@ -33,8 +33,8 @@ import torch
 from annotated_types import Ge, Interval, Len
 from torch import Tensor, nn
 
-from i2i.config import checked, nearest, option_names
-from i2i.errors import ModelError, UsageError
+from i2i.config import Names, checked, option_names
+from i2i.errors import ModelError, UsageError, nearest
 from i2i.networks.blocks import DiscriminatorNorm, Sampling, Upsampling
 from i2i.networks.dcgan import DCGANConfig, DCGANDiscriminatorConfig
 from i2i.networks.patchgan import MultiScaleConfig, PatchGANConfig, PixelGANConfig
@@ -220,6 +220,8 @@ DISCRIMINATORS: dict[str, DiscriminatorConfig] = {
         "dcgan_64",
     )
 }
+GeneratorName = Annotated[str, Names(tuple(GENERATORS), tuple(_GENERATOR_FAMILIES))]
+DiscriminatorName = Annotated[str, Names(tuple(DISCRIMINATORS), tuple(_DISCRIMINATOR_FAMILIES))]
 GENERATOR_KINDS: dict[str, type[GeneratorConfig]] = {config.kind: type(config) for config in GENERATORS.values()}
 
 

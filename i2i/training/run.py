@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from i2i.algorithms import ALGORITHMS
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.config import ALGORITHM, RUN_CONFIG, has_config, layered, nearest, of_run, option_names, read_options
+from i2i.config import ALGORITHM, RUN_CONFIG, has_config, layered, of_run, option_names, read_options
 from i2i.data.options import FolderOrURL, local, of_one_size
 from i2i.data.own import OwnData, OwnDatasets, first_picture
-from i2i.errors import UsageError
+from i2i.errors import UsageError, nearest
 from i2i.evaluation.training_log import Log, read_log
 from i2i.machine import place
 from i2i.models import styles

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Literal, get_args
 from annotated_types import Ge, Gt, Interval
 from pydantic import StringConstraints
 
-from i2i.config import nearest
+from i2i.config import DeviceName
 from i2i.data.options import TOY, FolderOrURL, Layout, check_crop
 from i2i.data.walking import exists
-from i2i.errors import InputError, UsageError
+from i2i.errors import InputError, UsageError, nearest
 from i2i.urls import StorePath
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class TrainingOptions:
     """Arithmetic of the forward pass; weights stay float32."""
     compile: bool = False
     """Compile the networks (torch.compile): faster steps, after minutes of compiling at every start."""
-    device: str = "auto"
+    device: DeviceName = "auto"
     """auto, cpu, cuda, cuda:<n> or mps."""
     deterministic: bool = False
     """Only deterministic algorithms: on a GPU slower, and exact."""

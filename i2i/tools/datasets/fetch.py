@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import IO, Self
 
 from i2i import images
-from i2i.config import nearest
 from i2i.data.folders import SPLITS
 from i2i.download import BrokeOffError, Progress, download
-from i2i.errors import DownloadError, InputError, UsageError
+from i2i.errors import DownloadError, InputError, UsageError, nearest
 from i2i.files import WINDOWS, atomic_write, is_reserved, locked, make_folders, refused, sha256
 from i2i.plain_yaml import read_yaml
 from i2i.tools.datasets.shape import is_there

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from annotated_types import Ge, Gt, Interval, Le
 
 from i2i import __version__
-from i2i.config import from_mapping, narrowed, nearest, option_names, to_mapping
+from i2i.config import from_mapping, narrowed, option_names, to_mapping
 from i2i.data.folders import LeftOut, find_files, first_lines, listed, near_to
 from i2i.data.walking import exists, is_folder
-from i2i.errors import ExistsError, InputError, OutputError, UsageError
+from i2i.errors import ExistsError, InputError, OutputError, UsageError, nearest
 from i2i.files import atomic_write, make_folders, remove_strays
 from i2i.folders.jobs import Job
 from i2i.folders.report import Progress, Record, Report
