@@ -14,6 +14,7 @@ from torch import nn
 from i2i.acceleration.exchange import Network, compile_in_place, plain, shared_copy
 from i2i.acceleration.inference import Engine, accelerate_inference
 from i2i.acceleration.training import accelerate_training, recompute
+from i2i.errors import UsageError
 from i2i.machine import keep_freed_memory
 from i2i.networks import OwnNetwork
 from i2i.networks.blocks import InstanceNorm
@@ -39,7 +40,9 @@ def accelerate(
     """
     if purpose == "training":
         return accelerate_training(network, dtype)
-    return accelerate_inference(network, engine, device, dtype)
+    if purpose == "inference":
+        return accelerate_inference(network, engine, device, dtype)
+    raise UsageError(f"purpose = {purpose!r}: expected training or inference")
 
 
 def prepare(

@@ -11,6 +11,7 @@ import io
 import json
 import os
 import shutil
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from i2i import __version__
 from i2i.errors import UsageError
-from i2i.files import appeared, atomic_write, make_folders, refused, shared_folder
+from i2i.files import appeared, atomic_write, make_folders, refused, remove_strays, shared_folder
 from i2i.models.info import FROM_NOISE, OWN, ModelInfo
 from i2i.models.styles import BUNDLED, STYLE_NAME
 from i2i.terminal import printable
@@ -261,6 +262,7 @@ def _place(out: Path, files: Mapping[str, bytes], replace: bool) -> None:
     An earlier one is set aside first, and comes back if that fails.
     """
     make_folders(out.parent)
+    remove_strays(out.parent, time.time(), "site")
     with shared_folder("site", out.parent) as staging:
         new, old = staging / "new", staging / "old"
         for name, data in files.items():

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from i2i.acceleration import accelerate, plain, prepare, recompute, shared_copy
 from i2i.acceleration.exchange import Accelerated
+from i2i.errors import UsageError
 from i2i.networks import (
     DISCRIMINATORS,
     GENERATOR_KINDS,
@@ -211,6 +212,11 @@ def test_an_own_network_stays_as_it_is() -> None:
     own = accelerate(OwnNetwork(nn.Sequential(*copy.deepcopy(layers)), OwnConfig()), "training")
     assert [type(layer) for layer in own.network.children()] == [nn.Conv2d, nn.ReLU]
     assert type(accelerate(nn.Sequential(*layers), "training")[0]) is not nn.Conv2d, "else nothing would be shown"
+
+
+def test_another_purpose_is_refused() -> None:
+    with pytest.raises(UsageError, match="purpose = 'translation': expected training or inference"):
+        accelerate(nn.Sequential(), "translation")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

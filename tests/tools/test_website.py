@@ -14,6 +14,7 @@ from web_sites import runtime_folder, style
 
 from i2i.commands import results as command
 from i2i.errors import OutputError, UsageError
+from i2i.files import LOCK
 from i2i.images import palettes
 from i2i.inference.torch_runtime import half_where_exact, rounded
 from i2i.models import model_file
@@ -241,6 +242,15 @@ def test_the_folder_is_whole_or_not_there(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OutputError, match="disk full"):
         site.write_site(tmp_path / "site", {}, runtime)
     assert [path.name for path in tmp_path.iterdir()] == ["npm"]
+
+
+def test_the_half_page_of_a_killed_process_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    small_site(monkeypatch)
+    left = tmp_path / ".i2i-site-0123abcd.part"
+    (left / "new").mkdir(parents=True)
+    (left / LOCK).touch()
+    site.write_site(tmp_path / "site", {}, read_runtime(runtime_folder(tmp_path / "npm")))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["npm", "site"]
 
 
 def test_the_runtime_is_found_where_npm_puts_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
