@@ -47,6 +47,7 @@ from i2i.models.styles import BUNDLED, exists, find, model_files
 from i2i.networks import GeneratorConfig, GeneratorName, OwnConfig, generator_config
 from i2i.networks.blocks import for_translation
 from i2i.networks.resnet import ResnetConfig, ResnetGenerator
+from i2i.terminal import fetching
 
 STYLE_OR_PATH = PathUnless(frozenset(model_files(BUNDLED)))
 
@@ -75,7 +76,7 @@ class Teacher:
         if all(exists(Path(name) / f"{direction}.safetensors") for direction in DIRECTIONS):
             file = Path(name) / "a2b.safetensors"
             raise UsageError(f"teacher = {name}: translates in two directions; name one file, such as {file}")
-        path = _fetched(name) if name.startswith("hub:") else find(name, download=download)
+        path = _fetched(name) if name.startswith("hub:") else find(name, download=download, progress=fetching())
         teacher = _read(path, _stamp(path))
         info = teacher.info
         reasons = {

@@ -17,6 +17,7 @@ from i2i.data.options import TOY, local
 from i2i.errors import InputError, ModelError, UsageError, nearest
 from i2i.models import styles
 from i2i.models.info import CONFIG_NAME, DIRECTIONS, FROM_NOISE, WEIGHTS_NAME, Direction, ModelInfo, read_info
+from i2i.terminal import fetching
 from i2i.urls import path_of
 
 PAIRED = ("l1", "psnr", "ssim", "ms_ssim", "lpips")
@@ -193,7 +194,7 @@ def find_model(style: str, options: EvaluationOptions) -> ModelUnderTest:
     path = Path(style)
     if not path.exists() and not style.startswith("hub:") and len(path.parts) > 1:
         raise InputError(f"{style}: no such folder or model file")
-    return ModelUnderTest(style, styles.find(style, options.direction, download=options.download))
+    return ModelUnderTest(style, styles.find(style, options.direction, download=options.download, progress=fetching()))
 
 
 def find_other_models(models: list[ModelUnderTest], options: EvaluationOptions) -> list[ModelUnderTest]:

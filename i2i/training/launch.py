@@ -25,6 +25,7 @@ from i2i.models import junyanz, styles
 from i2i.models.model_file import is_checkpoint, open_model
 from i2i.networks import NetworkConfig, OwnConfig, config_of
 from i2i.networks.blocks import BlurDownsample
+from i2i.terminal import fetching
 from i2i.training.estimate import resolve_batch_size
 from i2i.training.options import RunOptions
 from i2i.training.run_folder import fetch_data, fetch_run
@@ -213,7 +214,7 @@ def initialise(algorithm: AnyAlgorithm, paths: Sequence[Path], direction: str = 
     for given in paths:
         name = given.as_posix() if str(given).startswith("hub:") else str(given)
         named = name.startswith("hub:") or styles.is_name(name)
-        path = styles.find(name, download=download) if named else Path(name)
+        path = styles.find(name, download=download, progress=fetching()) if named else Path(name)
         if isinstance(F := algorithm.networks().get("F"), PatchProjection) and path.stem.endswith("net_F"):
             _load_embedding(F, path)
             continue

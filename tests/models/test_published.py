@@ -78,7 +78,9 @@ def names(folder: Path) -> list[str]:
 
 @pytest.mark.promise("R50")
 @pytest.mark.parametrize("user", ["teacher", "init_from", "page"])
-def test_a_training_and_a_page_fetch_only_when_asked(user: str, server: LocalServer, tmp_path: Path) -> None:
+def test_a_training_and_a_page_fetch_only_when_asked(
+    user: str, server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     server.serve(f"/{NAME}.pth", checkpoint(tmp_path))
     options = CUTOptions(generator="resnet_1blocks", ngf=2, ndf=2)
 
@@ -95,6 +97,7 @@ def test_a_training_and_a_page_fetch_only_when_asked(user: str, server: LocalSer
     assert server.requests == []
     use(True)
     assert len(server.requests) == 1
+    assert "fetched 0 of 0 MB\n" in capsys.readouterr().err
     use(False)
     assert len(server.requests) == 1, "it is here now"
 
