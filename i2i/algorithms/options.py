@@ -217,7 +217,7 @@ class NetworkOptions(DataOptions):
         self.needs("features", projected or self.compares_features, "discriminator projected or a content loss")
         own: dict[str, Any] = {} if named.norm == "spectral" else {"norm": self.norm}
         if projected:
-            own["features"] = self.features
+            own |= {"features": self.features, "projection_seed": self.seed}
         return discriminator_config(self.discriminator, in_channels=in_channels, width=self.ndf, bias=self.bias, **own)
 
     def size_limits(self, in_channels: int, out_channels: int) -> tuple[int, int]:

@@ -17,7 +17,7 @@ feature network separately, and the projections mix its features with those of t
 import itertools
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -211,8 +211,8 @@ class ProjectedConfig:
     bias: bool | None = None
     features: str = EFFICIENTNET
     """`efficientnet`, or a file with the weights of a VGG: see `feature_network`."""
-    projection_seed: Annotated[int, Interval(ge=0, lt=2**64)] | None = None
-    """Seed of the random projections; None: the last that torch was given, in a training `--seed`."""
+    projection_seed: Annotated[int, Interval(ge=0, lt=2**63)] = 0
+    """Seed of the random projections; a training gives its `--seed`."""
     patchgan_layers: Annotated[int, Interval(ge=0, le=8)] = 0
     """Layers of an additional PatchGAN; 0 is none."""
 
@@ -247,10 +247,10 @@ class ProjectedConfig:
 class _Projections(nn.Module):
     """The frozen features and their random projections: (N, in_channels, H, W) → four of (N, width, H', W')."""
 
-    def __init__(self, config: ProjectedConfig, seed: int) -> None:
+    def __init__(self, config: ProjectedConfig) -> None:
         super().__init__()
         self.pictures, self.features = config.pictures, feature_network(config.features)
-        random = torch.Generator().manual_seed(seed)
+        random = torch.Generator().manual_seed(config.projection_seed)
         widths = [self.pictures * channels for channels in self.features.channels]
         self.across_channels = nn.ModuleList(_drawn(random, width, config.width, 1) for width in widths)
         self.across_scales = nn.ModuleList(_drawn(random, config.width, config.width, 3) for _ in widths)
@@ -284,9 +284,8 @@ class Projected(nn.Module):
 
     def __init__(self, config: ProjectedConfig) -> None:
         super().__init__()
-        seed = torch.initial_seed() if config.projection_seed is None else config.projection_seed
-        self.config = replace(config, projection_seed=seed)  # so that a state knows it
-        self.__dict__["projections"] = _Projections(config, seed)
+        self.config = config
+        self.__dict__["projections"] = _Projections(config)
         self.heads = nn.ModuleList(_head(config.width, halvings) for halvings in _HALVINGS)
         self.patchgan = config.patchgan.build() if config.patchgan_layers else None
 

@@ -4,6 +4,7 @@ One with the right hash may still be anybody's. Its plain values have the types 
 and, where this training has one of the same name, of its shape.
 """
 
+import contextlib
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
@@ -14,9 +15,9 @@ from pydantic import AfterValidator, InstanceOf, ValidationError
 from torch import Tensor
 
 from i2i.algorithms.algorithm import AnyAlgorithm
-from i2i.errors import ModelError
+from i2i.config import from_mapping, to_mapping
+from i2i.errors import I2IError, ModelError
 from i2i.networks.blocks import finite
-from i2i.plain_yaml import GROUPS
 from i2i.training.health import Episodes
 from i2i.training.run_folder import Changes
 from i2i.training.state_store import Count, Kept, Text, tensors
@@ -184,7 +185,7 @@ def _refused(step: int, what: str) -> ModelError:
 def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str, changes: Changes | None = None) -> None:
     """Raises `ModelError` listing what differs between a state and the networks that are to go on from it.
 
-    `direction` is the one in which `algorithm` sees the data. Those of `changes` that may be the reason come first.
+    `direction` is the one in which `algorithm` sees the data. Those of `changes` that are the reason come first.
     """
     if state.get("algorithm") != algorithm.name:
         raise ModelError(
@@ -211,19 +212,11 @@ def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str, c
         for name, network in own_networks.items():
             differences += _differences(name, state["networks"].get(name, {}), network.state_dict())
     if differences:
-        raise _another_architecture(differences, changes or {}, get_type_hints(type(algorithm.options)))
+        raise _another_architecture(differences, changes or {}, algorithm)
 
 
-_SHAPING = (
-    [*GROUPS["networks"], "channels_a", "channels_b", "classes_a", "classes_b", "instance_edges"],
-    GROUPS["losses"],
-)
-"""The options that decide which networks there are and how they look; those that may."""
-
-
-def _another_architecture(differences: Sequence[str], changes: Changes, hints: Mapping[str, Any]) -> ModelError:
-    named = [[name for name in names if name in changes] for names in (*_SHAPING, list(changes))]
-    reasons = next(filter(None, named), [])
+def _another_architecture(differences: Sequence[str], changes: Changes, algorithm: AnyAlgorithm) -> ModelError:
+    reasons, hints = _shaping(changes, algorithm), get_type_hints(type(algorithm.options))
     shown = "; ".join(differences[:3]) + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
     way = "or another --run. To start a new run from its weights, use --init-from."
     if not reasons:
@@ -231,6 +224,32 @@ def _another_architecture(differences: Sequence[str], changes: Changes, hints: M
     what = "; ".join(f"{name} was {changes[name][0]!r}, is now {changes[name][1]!r}" for name in reasons)
     typed = " ".join(_as_typed(name, changes[name][0], hints.get(name)) for name in reasons)
     return ModelError(f"{what}: this run has another architecture. Give {typed}, {way}", f"Its networks: {shown}")
+
+
+def _shaping(changes: Changes, algorithm: AnyAlgorithm) -> list[str]:
+    """The options among `changes` without which the networks would be those of before: networks are built anew to see.
+
+    An option is exchanged among the options of before, or else among those of now. One that goes with neither depends
+    on others that shape the networks, and so counts too.
+    """
+    options = to_mapping(algorithm.options)
+
+    def built(values: Mapping[str, Any]) -> dict[str, Any] | None:
+        with contextlib.suppress(I2IError):  # options that contradict each other, a file that is gone
+            chosen = from_mapping(type(algorithm.options), {**options, **values})
+            return type(algorithm)(chosen, *algorithm.channels(chosen)).architecture()
+        return None
+
+    before, now = ({name: values[side] for name, values in changes.items()} for side in (0, 1))
+    sides = (before, now, built(before)), (now, before, algorithm.architecture())
+
+    def shapes(name: str) -> bool:
+        for one, other, whole in sides:
+            if whole is not None and (exchanged := built(one | {name: other[name]})) is not None:
+                return exchanged != whole
+        return True
+
+    return list(filter(shapes, changes))
 
 
 def _as_typed(name: str, value: object, hint: object) -> str:

@@ -13,11 +13,12 @@ from toy_training import TOY, translated
 
 from i2i.algorithms import CycleGAN
 from i2i.algorithms.algorithm import described
+from i2i.config import layered
 from i2i.data.toy import ToyUnpaired, true_map
 from i2i.errors import I2IError, ModelError, UsageError
 from i2i.evaluation.metrics import l1
 from i2i.losses.adversarial import GANLoss
-from i2i.networks import create_discriminator, discriminator_config
+from i2i.networks import Own, create_discriminator, discriminator_config
 from i2i.networks.blocks import init_weights
 from i2i.networks.projected import feature_network
 from i2i.training.launch import build_algorithm, train
@@ -71,21 +72,38 @@ def test_projections_follow_from_the_seed() -> None:
     assert not any(map(torch.equal, one, other))
 
 
-def test_projections_follow_from_the_seed_of_a_run(tmp_path: Path) -> None:
-    """So a run does not go on with another seed: its discriminator would see other features."""
+def of_run(folder: Path, steps: int = 1, own: dict[str, Own] | None = None, **given: int) -> Any:
+    """Options of a training by projected features, those of the run in `folder` where it has any."""
     judge = {"discriminator": "projected", "features": tiny_vgg(), "gan_mode": "hinge"}
-    given = TOY | judge | {"generator": "resnet_2blocks", "n_epochs": 1, "n_epochs_decay": 0, "run": tmp_path}
-    options = [options_class(CycleGAN)(**given, seed=seed, max_steps=1) for seed in (5, 6)]
-    drawn = [
-        build_algorithm(CycleGAN, one, (3, 3), torch.device("cpu")).networks()["D_A"].projections(picture())
-        for one in (options[0], options[0], options[1])
-    ]
-    assert all(map(torch.equal, drawn[0], projected(width=options[0].ndf, projection_seed=5).projections(picture())))
+    named = TOY | judge | {"generator": "resnet_2blocks", "run": folder, "max_steps": steps} | given
+    return layered(options_class(CycleGAN, own=own), named)[0]
+
+
+def test_projections_follow_from_the_seed_of_a_run(tmp_path: Path) -> None:
+    """Whatever else seeds torch, such as a generator of the user's own."""
+    drawn = []
+    for seed, noise in ((5, 1), (5, 2), (6, 1)):
+        own = Own.of(lambda noise=noise: torch.manual_seed(noise) and torch.nn.Conv2d(3, 3, 1))  # type: ignore[misc]
+        options = of_run(tmp_path, own={"generator": own}, seed=seed)
+        networks = build_algorithm(CycleGAN, options, (3, 3), torch.device("cpu")).networks()
+        drawn.append(networks["D_A"].projections(picture()))
+        assert all(map(torch.equal, drawn[-1], networks["D_B"].projections(picture())))
+    assert all(map(torch.equal, drawn[0], projected(width=TOY["ndf"], projection_seed=5).projections(picture())))
     assert all(map(torch.equal, drawn[0], drawn[1]))
     assert not any(map(torch.equal, drawn[0], drawn[2]))
-    train(CycleGAN, options[0])
-    with pytest.raises(ModelError, match=r"seed was 5, is now 6: this run has another architecture. Give --seed 5"):
-        train(CycleGAN, options[1])
+
+
+@pytest.mark.promise("R1")
+def test_a_run_keeps_the_seed_of_its_projections(tmp_path: Path) -> None:
+    """Resumed without `--seed` it ends bit for bit as one that was not interrupted; with another it does not go on."""
+    run, straight = tmp_path / "run", tmp_path / "straight"
+    train(CycleGAN, of_run(run, seed=5))
+    with pytest.raises(ModelError, match=r"^seed was 5, is now 6: this run has another architecture. Give --seed 5, "):
+        train(CycleGAN, of_run(run, seed=6, steps=2))
+    train(CycleGAN, of_run(run, steps=2))
+    train(CycleGAN, of_run(straight, seed=5, steps=2))
+    resumed, uninterrupted = ((folder / "a2b.safetensors").read_bytes() for folder in (run, straight))
+    assert resumed == uninterrupted
 
 
 def test_projections_mix_channels_and_scales() -> None:

@@ -1,21 +1,26 @@
 """Options that may change when a run is resumed, and those that may not; weights taken from elsewhere."""
 
+import copy
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from children import lines, run, start
+from tiny_networks import tiny_vgg
 
-from i2i.algorithms import CycleGAN, Pix2Pix
+from i2i.algorithms import CUT, CycleGAN, Pix2Pix
 from i2i.algorithms.algorithm import Algorithm
 from i2i.algorithms.cyclegan import CycleGANOptions
-from i2i.algorithms.pix2pix import Pix2PixOptions
+from i2i.algorithms.pix2pix import Pix2PixOptions, Segmentation
+from i2i.config import to_mapping
 from i2i.errors import ModelError
 from i2i.models import junyanz, model_file
 from i2i.models.info import describe
 from i2i.training.launch import initialise
+from i2i.training.options import options_class
 from i2i.training.state_store import StateStore
 from i2i.training.training_state import check_same
 
@@ -84,6 +89,62 @@ def test_another_architecture_is_refused(
     assert "another --run" in said + first and "--init-from" in first
     assert all(difference in second for difference in differences) and second.count(";") <= 2
     assert contents(folder) == before, "nothing may change before the state is accepted"
+
+
+RESIDUAL = {"generator": "resnet_1blocks", "discriminator": "patchgan_16", "ngf": 4, "ndf": 4}
+PROJECTED = RESIDUAL | {"discriminator": "projected", "features": tiny_vgg(), "gan_mode": "hinge"}
+SEGMENTATION = RESIDUAL | {"classes_b": "facades"}
+WITHOUT_D = SEGMENTATION | {"lambda_gan": 0.0}
+
+
+@pytest.mark.parametrize(
+    ("kind", "before", "now", "reasons"),
+    [
+        (CUT, RESIDUAL, {"nce_layers": "0,2", "num_patches": 64, "lambda_identity": 1.0, "lr": 1e-3}, {"nce_layers"}),
+        (CUT, RESIDUAL, {"ngf": 8, "nce_layers": "0,2", "init_gain": 0.1, "max_steps": 9}, {"ngf", "nce_layers"}),
+        (CUT, RESIDUAL, PROJECTED | {"max_steps": 9}, {"discriminator", "features"}),
+        (CUT, PROJECTED, RESIDUAL | {"features": "efficientnet", "ema": 0.9}, {"discriminator", "features"}),
+        (CUT, PROJECTED, {"seed": 3, "lambda_NCE_A": 1.0, "temperature": 0.1}, {"seed"}),
+        (Segmentation, WITHOUT_D, {"lambda_gan": 1.0, "gan_mode": "hinge", "lambda_CE": 2.0}, {"lambda_gan"}),
+        (Segmentation, SEGMENTATION, {"lambda_gan": 0.0, "ema": 0.9}, {"lambda_gan"}),
+        (CUT, RESIDUAL | {"generator": "my.Net"}, RESIDUAL | {"lambda_identity": 1.0, "ngf": 8}, {"generator", "ngf"}),
+    ],
+)
+def test_the_options_that_make_another_architecture_are_named_alone(
+    kind: type[Algorithm], before: dict[str, Any], now: dict[str, Any], reasons: set[str]
+) -> None:
+    """Not those of losses, or any others, that changed beside them."""
+    was, goes_on = options_class(kind)(**before), options_class(kind)(**before | now)
+    one, other = to_mapping(was), to_mapping(goes_on)
+    changes = {name: (one[name], other[name]) for name in other if one[name] != other[name]}
+    algorithm = kind(goes_on, *kind.channels(goes_on))
+    if was.generator == "my.Net":  # of which only Python has the code
+        state = state_of(algorithm)
+        state["architecture"]["G"] = {"kind": "own"}
+    else:
+        state = state_of(kind(was, *kind.channels(was)))
+    with pytest.raises(ModelError) as refused:
+        check_same(state, algorithm, "a2b", changes)
+    said = str(refused.value).partition(": this run has another architecture. Give ")[0]
+    assert {part.partition(" was ")[0] for part in said.split("; ")} == reasons
+
+
+def test_an_architecture_of_which_no_option_is_the_reason() -> None:
+    """Such as that of an own network whose code has changed."""
+    algorithm = CycleGAN(options_class(CycleGAN)(**RESIDUAL))
+    state = state_of(algorithm)
+    state["architecture"]["D_A"]["width"] = 5
+    changes = {"lambda_cycle_A": (5.0, 10.0), "lr": (1e-3, 2e-4), "init_gain": (0.1, 0.02)}
+    said = r"^this run has another architecture: D_A.width was 5, is now 4\. Give the options"
+    with pytest.raises(ModelError, match=said):
+        check_same(state, algorithm, "a2b", changes)
+
+
+def state_of(algorithm: Algorithm) -> dict[str, Any]:
+    """What a state says of networks."""
+    weights = {name: network.state_dict() for name, network in algorithm.networks().items()}
+    architecture = copy.deepcopy(algorithm.architecture())
+    return {"algorithm": algorithm.name, "direction": "a2b", "architecture": architecture, "networks": weights}
 
 
 @pytest.mark.promise("R15")
