@@ -109,11 +109,12 @@ WIDTH = 80
 class RunLog:
     """The log of one run folder. With `quiet` (all processes but the first) it says and writes nothing.
 
-    `issues`: what is wrong at present, in a few words each; the live line shows them.
+    `epochs`: how many there will be, 0 if that is not known. `issues`: what is wrong at present, in a few words each.
+    The live line shows both.
     """
 
     def __init__(self, folder: Path, total_images: int, quiet: bool = False) -> None:
-        self.folder, self.total, self.quiet = folder, total_images, quiet
+        self.folder, self.total, self.epochs, self.quiet = folder, total_images, 0, quiet
         self._file: LogFile | None = None
         self._board: Any = None
         self._drawn = 0  # the step that TensorBoard was told of last
@@ -159,7 +160,8 @@ class RunLog:
         """The numbers of a validation pass; `note` is only said."""
         self._write({"kind": "validation", "step": step, "epoch": epoch, "metrics": numbers})
         self._draw(step, "validation", numbers)
-        self.say(f"step {step}, epoch {epoch}: " + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items()) + note)
+        of = f" of {self.epochs}" if self.epochs else ""
+        self.say(f"step {step}, epoch {epoch}{of}: " + ", ".join(f"{k} {v:.4g}" for k, v in numbers.items()) + note)
 
     def grid(self, step: int, image: Tensor) -> None:
         """A sample grid, (3, H, W) in [0, 1], for TensorBoard."""
@@ -220,20 +222,23 @@ class RunLog:
         if not self._live and now - self._said < PLAIN_SECONDS and line["images"] < self.total:
             return
         self._said = now
-        text = live_line(line, self.total, self._rate.value, self.issues)
+        text = live_line(line, self.total, self._rate.value, self.issues, self.epochs)
         if self._live:
             self._live.update(Text(printable(text), no_wrap=True, overflow="ellipsis"), refresh=True)
         else:
             self.say(text)
 
 
-def live_line(line: dict[str, Any], total: int, rate: float, issues: Collection[str] = ()) -> str:
-    """Progress, speed, what is wrong, and as many losses as fit: at most `WIDTH` columns."""
+def live_line(line: dict[str, Any], total: int, rate: float, issues: Collection[str] = (), epochs: int = 0) -> str:
+    """Progress, speed, what is wrong, the number of epochs and as many losses as fit: at most `WIDTH` columns."""
     parts = [f"step {line['step']}", f"epoch {line['epoch']}", f"{min(1, line['images'] / total):.0%}"]
     if rate:
         parts += [f"{rate:.2f} images/s", f"{duration(max(0, total - line['images']) / rate)} left"]
     if issues:
         parts.append(f"! {', '.join(issues)} !")
+    of = f" of {epochs}" if epochs else ""
+    if len("  ".join(parts) + of) <= WIDTH:
+        parts[1] += of
     parts += [f"{name} {value:.3f}" for name, value in line["losses"].items()]
     text = parts[0]
     for part in parts[1:]:

@@ -174,6 +174,11 @@ class Progress:
         return min(self.images_of_all_epochs, self.images_seen + left)
 
     @property
+    def epochs(self) -> int:
+        """The epochs that will have begun at the end."""
+        return -(-self.total_images // self.epoch_length)
+
+    @property
     def steps_left(self) -> int:
         """How many steps are still to be made."""
         return math.ceil(max(0, self.total_images - self.images_seen) / self.images_per_step)

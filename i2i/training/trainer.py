@@ -91,7 +91,7 @@ class Trainer:
         self.group.barrier()  # nothing is read before the first process has locked the folder
         changes = self.folder.changes(self.options)
         notes, step = self.checkpointer.restore(changes), self.progress.step
-        self.log.total = self.progress.total_images
+        self.log.total, self.log.epochs = self.progress.total_images, self.progress.epochs
         if len(steps := set(self.group.gather_everywhere(step))) > 1:
             raise ModelError(f"{self.folder.path}: not all processes see the same state, but those of steps {steps}")
         for network in self.algorithm.networks().values():

@@ -30,7 +30,7 @@ def grid(step: int, rows: int = ROWS, columns: int = COLUMNS) -> np.ndarray[Any,
 
 def step_line(step: int, **losses: float | None) -> dict[str, Any]:
     losses = losses or {"G_gan": 1 / step, "G_L1": 30 + step % 7}
-    return {"kind": "step", "step": step, "images": step, "epoch": 0, "lr": 0.0002, "losses": losses}
+    return {"kind": "step", "step": step, "images": step, "epoch": 1, "lr": 0.0002, "losses": losses}
 
 
 def validation_line(step: int, **metrics: float) -> dict[str, Any]:

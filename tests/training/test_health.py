@@ -399,6 +399,11 @@ def test_the_live_line_names_what_is_wrong() -> None:
     assert live_line(line, 9, 2.0) == "step 3  epoch 1  33%  2.00 images/s  3 s left  D_A 0.250"
     issues = [health.SATURATED, health.SAME]
     assert live_line(line, 9, 0.0, issues) == "step 3  epoch 1  33%  ! discriminator saturated, output equals input !"
+    assert live_line(line, 9, 2.0, epochs=2) == "step 3  epoch 1 of 2  33%  2.00 images/s  3 s left  D_A 0.250"
+    warned = live_line(line, 9, 2.0, issues[1:], epochs=800_000)
+    assert warned == "step 3  epoch 1 of 800000  33%  2.00 images/s  3 s left  ! output equals input !"
+    assert len(warned) == 80, "the place of the number is that of a loss, and never that of what is wrong"
+    assert live_line(line, 9, 2.0, issues[1:], epochs=8_000_000) == warned.replace(" of 800000", "")
     many = line | {"step": 123456, "epoch": 12, "losses": {f"identity_{n}": 0.123 for n in range(9)}}
     text = live_line(many, 9, 12.34)
     assert text.endswith("identity_0 0.123") and len(text) <= 80

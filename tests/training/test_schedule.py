@@ -184,11 +184,12 @@ def test_a_run_is_measured_at_its_end(data: Path, tmp_path: Path) -> None:
     run("pix2pix", folder, f"{options} --max-steps 16")
     assert list(measured(folder, "l1")) == [4, 15, 16]
     undisturbed = tmp_path / "straight"
-    run("pix2pix", undisturbed, f"{options} --max-steps 16")
+    said = run("pix2pix", undisturbed, f"{options} --max-steps 16").said()
     assert list(measured(undisturbed, "l1")) == [15, 16]
     epochs = {line["step"]: line["epoch"] for line in lines(undisturbed, "step")}
     assert [epochs[step] for step in (1, 3, 4, 15, 16)] == [1, 1, 2, 5, 6], "an epoch has three pictures"
     assert [line["epoch"] for line in lines(undisturbed, "validation")] == [5, 6]
+    assert "step 15, epoch 5 of 6: " in said and "step 16  epoch 6 of 6  100%" in said
     last, straight = (
         [line["losses"] for line in lines(path, "step")] for path in (folder, undisturbed)
     )  # of which a learning rate that fell would make others
