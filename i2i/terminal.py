@@ -232,11 +232,8 @@ def fetching() -> Callable[[int, int | None], None]:
         if whole or now - state["last"] >= (0.2 if live else PLAIN_SECONDS):
             state["last"] = now
             of = f" of {total / 1e6:.0f}" if total else ""
-            print(
-                f"fetched {there / 1e6:.0f}{of} MB",
-                end="\r" if live and not whole else "\n",
-                file=sys.stderr,
-                flush=True,
-            )
+            end = "\r" if live and not whole else "\n"
+            with contextlib.suppress(OSError, ValueError):
+                print(f"fetched {there / 1e6:.0f}{of} MB", end=end, file=sys.stderr, flush=True)
 
     return show

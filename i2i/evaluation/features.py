@@ -35,6 +35,7 @@ from i2i.files import home, sha256
 from i2i.models import state_dicts
 from i2i.models.state_dicts import StateDict, refuse_nonfinite, refuse_other_shapes, shapes_of
 from i2i.networks.projected import FeatureNetwork
+from i2i.terminal import fetching
 
 INCEPTION_NAME = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_URL = f"https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/{INCEPTION_NAME}"
@@ -174,7 +175,7 @@ def find_inception(file: Path | None, *, fetch: bool = False) -> Path | None:
         return file or (cached if cached.is_file() else None)
     cached.parent.mkdir(parents=True, exist_ok=True)
     try:
-        download(INCEPTION_URL, cached, sha256=INCEPTION_SHA256, size=INCEPTION_BYTES)
+        download(INCEPTION_URL, cached, sha256=INCEPTION_SHA256, size=INCEPTION_BYTES, progress=fetching())
     except DownloadError as error:
         raise ModelError(f"{error}; by hand, put the file at {cached}") from None
     return cached

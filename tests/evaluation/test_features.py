@@ -123,13 +123,16 @@ def test_a_file_that_is_not_inception(tmp_path: Path, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.promise("R50")
-def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_fetched_unasked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     monkeypatch.setenv("I2I_HOME", str(tmp_path))
     asked: list[Any] = []
 
     def download(url: str, path: Path, **options: Any) -> None:
         asked.append((url, options["sha256"], options["size"]))
         path.write_bytes(b"weights")
+        options["progress"](features.INCEPTION_BYTES, features.INCEPTION_BYTES)
 
     monkeypatch.setattr(features, "download", download)
     assert features.find_inception(None) is None and not asked
@@ -137,6 +140,7 @@ def test_nothing_is_fetched_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert found is not None and asked == [
         (features.INCEPTION_URL, features.INCEPTION_SHA256, features.INCEPTION_BYTES)
     ]
+    assert capsys.readouterr().err == "fetched 96 of 96 MB\n"
     assert features.find_inception(None) == found and len(asked) == 1
 
 

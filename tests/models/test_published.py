@@ -27,6 +27,7 @@ from i2i.commands.options import options_of
 from i2i.commands.translate import offered
 from i2i.download import download
 from i2i.errors import ModelError, UsageError
+from i2i.evaluation.options import EvaluationOptions, find_model
 from i2i.models import junyanz, model_file, published, styles
 from i2i.models.info import describe, read_info
 from i2i.networks import NetworkConfig
@@ -77,8 +78,8 @@ def names(folder: Path) -> list[str]:
 
 
 @pytest.mark.promise("R50")
-@pytest.mark.parametrize("user", ["teacher", "init_from", "page"])
-def test_a_training_and_a_page_fetch_only_when_asked(
+@pytest.mark.parametrize("user", ["teacher", "init_from", "page", "evaluation"])
+def test_commands_fetch_only_when_asked_and_show_how_far_they_are(
     user: str, server: LocalServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     server.serve(f"/{NAME}.pth", checkpoint(tmp_path))
@@ -89,15 +90,16 @@ def test_a_training_and_a_page_fetch_only_when_asked(
             DistillOptions(teacher=NAME, download=download).opened()
         elif user == "init_from":
             initialise(CUT(options), [Path(NAME)], download=download)
-        else:
+        elif user == "page":
             offered([NAME], download)
+        else:
+            find_model(NAME, EvaluationOptions(download=download))
 
     with pytest.raises(UsageError, match=r"not on this machine: --download fetches https://"):
         use(False)
-    assert server.requests == []
+    assert server.requests == [] and capsys.readouterr().err == ""
     use(True)
-    assert len(server.requests) == 1
-    assert "fetched 0 of 0 MB\n" in capsys.readouterr().err
+    assert len(server.requests) == 1 and capsys.readouterr().err == "fetched 0 of 0 MB\n"
     use(False)
     assert len(server.requests) == 1, "it is here now"
 
