@@ -17,6 +17,7 @@ from i2i.data.options import TOY, local
 from i2i.errors import InputError, ModelError, UsageError, nearest
 from i2i.models import styles
 from i2i.models.info import CONFIG_NAME, DIRECTIONS, FROM_NOISE, WEIGHTS_NAME, Direction, ModelInfo, read_info
+from i2i.models.metadata import body_sha256
 from i2i.terminal import fetching
 from i2i.urls import path_of
 
@@ -215,14 +216,24 @@ def find_other_models(models: list[ModelUnderTest], options: EvaluationOptions) 
 
 
 def models_of_run(run: Path, direction: str | None) -> list[ModelUnderTest]:
-    """The model files of a run: for each direction the last one and, where it is kept, the best."""
-    found = []
+    """The model files of a run: for each direction the last one and, where it is kept, the best; one where both are the
+    same."""
+    found: list[ModelUnderTest] = []
     for name in DIRECTIONS if direction is None else (direction,):
+        of_name = []
         for kind, shown in (("", " (last)"), ("-best", "-best")):
             path, back = run / f"{name}{kind}.safetensors", run / f"{opposite(name)}{kind}.safetensors"
             if path.is_file():
-                found.append(ModelUnderTest(f"{name}{shown}", path, back if back.is_file() else None, name))
+                of_name.append(ModelUnderTest(f"{name}{shown}", path, back if back.is_file() else None, name))
+        if len(of_name) == 2 and _weights(of_name[0]) == _weights(of_name[1]):
+            of_name = [replace(of_name[0], name=f"{name} (last and best)")]
+        found += of_name
     return found
+
+
+def _weights(model: ModelUnderTest) -> list[str]:
+    """The SHA-256 of its weights, and of those of the model that goes back."""
+    return [body_sha256(path.read_bytes()) for path in (model.path, model.back) if path is not None]
 
 
 def opposite(direction: str) -> Direction:

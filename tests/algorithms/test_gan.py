@@ -361,7 +361,7 @@ def test_its_run_can_be_looked_at(tmp_path: Path) -> None:
 
 def test_a_run_is_evaluated_by_as_many_pictures_as_there_are(trained: Path) -> None:
     found = evaluate([str(trained / "run")], EvaluationOptions(metrics=("swd", "diversity"), device="cpu"))
-    assert [row.name for row in found.rows] == ["a2b (last)", "a2b-best", "held-out test"]
+    assert [row.name for row in found.rows] == ["a2b (last and best)", "held-out test"]
     assert found.protocol["sets"].startswith("pictures at 16x16")
     assert found.rows[0].facts["noise"] == "seeds 0 to 7" and found.rows[0].facts["steps"] == 2
     pictures = [to_tensor(to_pixels(picture)) for picture in made(trained / "run", 8)]

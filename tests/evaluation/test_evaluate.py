@@ -101,8 +101,8 @@ def test_a_run_with_its_validations(tmp_path: Path) -> None:
     for split in ("train", "val"):
         for i in range(2):
             side_by_side(data / split / f"{i}.png", i)
-    for name in ("a2b", "a2b-best"):
-        model(run / f"{name}.safetensors", "a2b", "pix2pix")
+    for seed, name in enumerate(("a2b", "a2b-best")):
+        model(run / f"{name}.safetensors", "a2b", "pix2pix", seed)
     (run / "config.yaml").write_text(f"data: {data}\n")
     lines = [
         {"kind": "step", "step": 1, "text": "validation"},
@@ -114,7 +114,7 @@ def test_a_run_with_its_validations(tmp_path: Path) -> None:
     result = script(run, "--json", "--metrics", "l1", "ssim")
     found = json.loads(result.out)
     assert list(found["table"]) == ["a2b (last)", "a2b-best"]
-    assert found["table"]["a2b (last)"] == found["table"]["a2b-best"]  # the same weights here
+    assert found["table"]["a2b (last)"] != found["table"]["a2b-best"]
     assert [v["step"] for v in found["validations"]] == [1, 2, 3] and found["best_steps"] == {"b/l1": 2, "b/ssim": 2}
     assert values(run / "evaluation.json")["table"] == found["table"]
     text = script(run, "--metrics", "l1").out
@@ -130,6 +130,28 @@ def test_a_run_with_its_validations(tmp_path: Path) -> None:
         [images.to_tensor(images.to_pixels(load_translator(run, precision="fp32", runtime="torch")(x))) for x in inputs]
     )
     assert found["table"]["a2b (last)"]["l1"] == pytest.approx(float(metrics.l1(outputs, right).mean()), rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "rows"),
+    [
+        ({"a2b": 1, "a2b-best": 1}, ["a2b (last and best)"]),
+        ({"a2b": 1, "a2b-best": 2}, ["a2b (last)", "a2b-best"]),
+        ({"a2b": 1, "b2a": 2, "a2b-best": 1, "b2a-best": 2}, ["a2b (last and best)", "b2a (last and best)"]),
+        # of cycle_error the model that goes back is a part
+        ({"a2b": 1, "b2a": 2, "a2b-best": 1, "b2a-best": 3}, ["a2b (last)", "a2b-best", "b2a (last)", "b2a-best"]),
+        ({"a2b": 1, "b2a": 2, "a2b-best": 1}, ["a2b (last)", "a2b-best", "b2a (last)"]),
+    ],
+)
+def test_a_model_that_is_the_last_and_the_best_is_measured_once(
+    seeds: dict[str, int], rows: list[str], tmp_path: Path
+) -> None:
+    for name, seed in seeds.items():  # whatever else their files say
+        model(tmp_path / f"run/{name}.safetensors", name[:3], seed=seed, licence=name)
+    photos = folder(tmp_path / "photos", 2)
+    result = script(tmp_path / "run", photos, "--metrics", "luminance_ssim", "--size", 16, "--json")
+    assert list(json.loads(result.out)["table"]) == rows
+    assert [f"{name}: translating 2 pictures" in result.err for name in rows] == [True] * len(rows)
 
 
 def test_labels_snapped_read_back_and_written(tmp_path: Path) -> None:
@@ -157,8 +179,8 @@ def test_labels_snapped_read_back_and_written(tmp_path: Path) -> None:
 
     run, out = tmp_path / "run", tmp_path / "of run"
     out.mkdir()
-    for name in ("a2b", "a2b-best"):
-        model(run / f"{name}.safetensors", algorithm="pix2pix")
+    for seed, name in enumerate(("a2b", "a2b-best")):
+        model(run / f"{name}.safetensors", algorithm="pix2pix", seed=seed)
     result = script(run, tmp_path / "data", *arguments, "--labels-out", out)
     assert result.code == 0, result.err
     written = sorted(str(file.relative_to(out)) for file in out.rglob("*.png"))

@@ -46,10 +46,10 @@ def flat(path: Path, pixels: np.ndarray[Any, Any]) -> Path:
     return path
 
 
-def model(path: Path, direction: Any = "a2b", algorithm: str = "cyclegan", **told: Any) -> Path:
-    """An untrained network, always the same; `told` is said of it."""
+def model(path: Path, direction: Any = "a2b", algorithm: str = "cyclegan", seed: int = 3, **told: Any) -> Path:
+    """An untrained network, always the same of a seed; `told` is said of it."""
     with torch.random.fork_rng():
-        torch.manual_seed(3)
+        torch.manual_seed(seed)
         network = init_weights(ResnetConfig(width=2, blocks=0).build(), gain=0.3)
     path.parent.mkdir(parents=True, exist_ok=True)
     training = Training(algorithm=algorithm, steps=7)
