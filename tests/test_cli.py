@@ -779,6 +779,7 @@ MISTAKES = {
     "train cut --data toy --n-epochs 0 --n-epochs-decay 0": "nothing to train",
     "train cut --data toy --stop-when ssim=1": "stop_when = 'ssim=1': 'ssim=1' is no condition",
     "train cut --data toy --lr-policy plateau --validate-every 0": "lr_policy = 'plateau': follows the validation",
+    "train cut --data toy --run wrong.yaml": "run = wrong.yaml: is a file; give --run the name of a folder",
     "train wrong.yaml": "wrong.yaml: lr = 0: expected a number in range",
     "train sizes.yaml": "crop_size = 300: larger than load_size = 286",
     "train --run resumed --crop-size 300": "crop_size = 300: larger than load_size = 286",

@@ -15,7 +15,7 @@ from pydantic import StringConstraints
 
 from i2i.config import DeviceName
 from i2i.data.options import TOY, FolderOrURL, Layout, check_crop
-from i2i.data.walking import exists
+from i2i.data.walking import exists, is_file
 from i2i.errors import InputError, UsageError, nearest
 from i2i.urls import StorePath
 
@@ -137,6 +137,8 @@ def check(options: "RunOptions", *, needs_data: bool = True, layout: Layout | No
             raise InputError(f"data = {options.data}: no such folder.{near_to(options.data)}")
         if layout:
             train_folders(options.data, layout)
+    if options.run is not None and not isinstance(options.run, StorePath) and is_file(options.run):
+        raise UsageError(f"run = {options.run}: is a file; give --run the name of a folder")
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     if options.batch_size != "auto":
