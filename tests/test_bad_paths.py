@@ -140,7 +140,15 @@ SOME = [(script, words, KINDS[number % len(KINDS)]) for number, (script, words) 
 @pytest.fixture(scope="module")
 def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The files that are read; and everything imported that a child which is another user may not be able to import."""
-    for module in ("xml.parsers.expat", "fileinput", "webbrowser", "huggingface_hub", "torchvision.models", *OURS):
+    for module in (
+        "xml.parsers.expat",
+        "fileinput",
+        "pydoc",
+        "webbrowser",
+        "huggingface_hub.hf_api",
+        "torchvision.models",
+        *OURS,
+    ):
         importlib.import_module(module)
     folder = tmp_path_factory.mktemp("room")
     for name in ("in/a.png", "pairs/train/a.png"):
