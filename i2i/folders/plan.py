@@ -16,13 +16,13 @@ from pathlib import Path
 from i2i.data.folders import listed
 from i2i.data.walking import identity, prefix_of, suffix_of
 from i2i.errors import ImageError, InputError, OutputError, UsageError
-from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, has_pyav, is_animated, is_video
+from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, WRITTEN_VIDEO, has_pyav, is_animated, is_video
 from i2i.films import WRITTEN as WRITTEN_FILMS
 from i2i.films import written_suffix as written_film_suffix
 from i2i.folders import stores
 from i2i.folders.clusters import parse_address
 from i2i.folders.jobs import Found, Job, MaskFiles, moving
-from i2i.images import SUFFIXES, UNREAD, WRITTEN, written_suffix
+from i2i.images import LOSSY, SUFFIXES, UNREAD, WRITTEN, written_suffix
 from i2i.inference.options import FolderOptions
 from i2i.terminal import counted, printable
 from i2i.urls import StorePath, as_path, is_url, place_of, real
@@ -75,12 +75,11 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         if found.films:
             raise UsageError(f"{searched}: {NEEDS_PYAV}")
         raise InputError(f"no pictures found in {searched} (looked for {', '.join(sorted(SUFFIXES | VIDEO))})")
-    if options.smooth and not any(job.film for job in jobs):
-        raise UsageError(f"smooth = {options.smooth}: is for films, and no input is one; leave it out")
     if options.in_place:
         jobs = _in_place(jobs)
     elif _names_a_picture(found.out, alone := len(sources) == 1 and sources[0] not in found.folders):
         jobs = [_renamed(jobs, alone, found.out, options.format)]
+    _check_used(jobs, options, has_others=found.films > 0)
     if not options.in_place:
         jobs = without_collisions(jobs, options.on_collision)
     lacking = (job.source for job in jobs if job.film and (is_video(job.source) or is_video(job.target)))
@@ -96,6 +95,29 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
         found=tuple(job.source_text for job in jobs),
         notices=found.notices(),
     )
+
+
+def _check_used(jobs: Sequence[Job], options: FolderOptions, has_others: bool) -> None:
+    """Raises `UsageError` for an option that changes no result, because it is for films alone or for pictures alone.
+
+    `has_others`: some films have no job, as PyAV is missing.
+    """
+    if not (options.smooth or options.format or options.large or options.quality is not None):
+        return
+    results = {(job.film, suffix_of(job.target_text).lower()) for job in jobs}
+    pictures, films = ({suffix for film, suffix in results if film == kind} for kind in (False, True))
+    has_quality = any(suffix in WRITTEN_VIDEO or WRITTEN.get(suffix) in LOSSY for suffix in pictures | films)
+    unused = {
+        f"smooth = {options.smooth:g}: is for films, and no result is one": options.smooth
+        and not (films or has_others),
+        f"format = {options.format!r}: is for pictures, and all results are films": options.format
+        and not (pictures or f".{options.format}" in films),
+        "large = True: is for pictures, and all results are films": options.large and not pictures,
+        f"quality = {options.quality}: no result has one ({', '.join(sorted(pictures | films))})": options.quality
+        and not (has_quality or has_others),
+    }
+    if reason := next((reason for reason, holds in unused.items() if holds), ""):
+        raise UsageError(f"{reason}; leave it out")
 
 
 def _masked(jobs: Sequence[Job], masks: MaskFiles) -> list[Job]:

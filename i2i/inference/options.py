@@ -16,7 +16,6 @@ from i2i.urls import PathOrURL
 Precision = Literal["auto", "fp32", "bf16", "fp16"]
 RuntimeName = Literal["auto", "torch", "openvino", "onnx"]
 OutputFormat = Literal["png", "jpg", "jpeg", "webp", "tif", "tiff", "bmp", "avif", "ppm", "npy"]
-_LOSSY = ("jpg", "jpeg", "webp", "avif")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +89,7 @@ class FolderOptions(ModelOptions):
     size: Side | None = None
     """Scale the shorter side to this many pixels first. Default: the picture keeps its size."""
     format: OutputFormat | None = None
-    """Write all results in this format. Default: each keeps the format of its input."""
+    """Write all pictures in this format. Default: each keeps the format of its input."""
     quality: Annotated[int, Interval(ge=1, le=100)] | None = None
     """Quality of JPEG, WebP, AVIF and films, 1 to 100. Default: visually lossless."""
     alpha: Literal["keep", "white", "black"] = "keep"
@@ -148,8 +147,6 @@ class FolderOptions(ModelOptions):
         for name in ("overwrite", "skip_existing", "format"):
             if self.in_place and getattr(self, name):
                 raise UsageError(f"in_place and {name} contradict each other")
-        if self.quality is not None and self.format not in (None, *_LOSSY):
-            raise UsageError(f"quality = {self.quality}: {self.format} loses nothing, and has none")
         if self.mask == ALPHA and self.alpha != "keep":
             raise UsageError(f"mask alpha and alpha {self.alpha} contradict each other: the background hides the mask")
         if self.gpu_share is not None and not self.cluster.startswith("ray"):

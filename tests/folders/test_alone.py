@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import time
 from collections.abc import Mapping
@@ -18,7 +19,7 @@ from film_samples import animation, decoded, moving, packets, pyav, shown, sound
 from PIL import Image
 
 from i2i.errors import SomeFailed, UsageError
-from i2i.folders import alone
+from i2i.folders import alone, jobs
 from i2i.folders.alone import open_film
 from i2i.folders.batch import translate_folder
 from i2i.folders.plan import plan
@@ -58,6 +59,56 @@ def test_a_folder_may_hold_pictures_and_films(tmp_path: Path) -> None:
     as_png = targets(source, tmp_path / "out", format="png", on_collision="suffix")
     assert as_png["h.gif"] == ("h.png", False) and as_png["i.webp"] == ("i.png", False)
     assert as_png["d.mp4"] == ("d.mp4", True), "a format is one of pictures"
+
+
+FILMS, PICTURES = ("is for pictures, and all results are films", "is for films, and no result is one")
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "said"),
+    [
+        (["a.png", "b.jpg"], {"smooth": 0.5}, f"smooth = 0.5: {PICTURES}; leave it out"),
+        (["moving.gif"], {"smooth": 0.5, "format": "png"}, PICTURES),
+        (["moving.gif"], {"smooth": 0.5, "out": "b.png"}, PICTURES),
+        (["a.png", "a.mp4"], {"smooth": 0.5}, ""),
+        (["a.mp4", "moving.gif"], {"format": "tif"}, ""),
+        (["a.mp4", "b.mkv"], {"format": "png"}, f"format = 'png': {FILMS}; leave it out"),
+        (["a.mp4"], {"format": "webp"}, FILMS),
+        (["moving.webp"], {"format": "webp"}, ""),
+        (["a.mp4", "moving.gif"], {"large": True}, f"large = True: {FILMS}; leave it out"),
+        (["a.mp4", "a.png"], {"large": True}, ""),
+        (["a.png", "b.tif", "moving.gif"], {"quality": 50}, "no result has one (.gif, .png, .tif); leave it out"),
+        (["a.jpg", "b.webp"], {"quality": 50, "format": "png"}, "quality = 50: no result has one (.png)"),
+        (["a.png"], {"quality": 50, "in_place": True}, "quality = 50: no result has one (.png)"),
+        (["a.png"], {"quality": 50, "out": "b.jpg"}, ""),
+        (["a.png", "a.mp4"], {"quality": 50, "format": "png"}, ""),
+        (["moving.webp"], {"quality": 50}, ""),
+    ],
+)
+def test_an_option_that_changes_no_result_is_refused(
+    tmp_path: Path, names: list[str], options: dict[str, Any], said: str
+) -> None:
+    """And not where it is for some of the inputs, whatever part of them is done here."""
+    for name in names:
+        animation(tmp_path / name) if name.startswith("moving") else (tmp_path / name).touch()
+    out = None if options.get("in_place") else tmp_path / options.pop("out", "out")
+    chosen = FolderOptions(**options, shard=f"1/{len(names)}")
+    for inputs in ([tmp_path / name for name in names], [tmp_path / name for name in reversed(names)]):
+        if said:
+            with pytest.raises(UsageError, match=re.escape(said)):
+                plan(inputs, out, chosen)
+        else:
+            assert len(plan(inputs, out, chosen).todo) == 1
+
+
+def test_an_option_for_films_that_cannot_be_read_here_is_none_without_a_use(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(jobs, "has_pyav", lambda: False)
+    for name in ("a.png", "b.mp4"):
+        (tmp_path / name).touch()
+    found = plan(tmp_path, tmp_path / "out", FolderOptions(smooth=0.5, quality=50))
+    assert len(found.todo) == 1 and "1 films were left alone" in found.notices[0]
 
 
 @pytest.mark.parametrize(
