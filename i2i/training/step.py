@@ -150,20 +150,15 @@ class Progress:
         self.images_seen += self.images_per_step
 
     @property
-    def epoch(self) -> int:
-        """The epoch of the next sample, from 0."""
-        return self.images_seen // self.epoch_length
-
-    @property
     def epochs_begun(self) -> int:
         """The epoch of the last sample, from 1, as people count."""
         return -(-self.images_seen // self.epoch_length)
 
     @property
     def lr_factor(self) -> float:
-        """The factor on the learning rate in this epoch, by the policy of the options."""
-        o = self.options
-        return lr_factor(o.lr_policy, self.epoch, o.n_epochs, o.n_epochs_decay, o.lr_decay_epochs)
+        """The factor on the learning rate at the next sample, by the policy of the options."""
+        o, epoch = self.options, self.images_seen // self.epoch_length
+        return lr_factor(o.lr_policy, epoch, o.n_epochs, o.n_epochs_decay, o.lr_decay_epochs)
 
     @property
     def total_images(self) -> int:
