@@ -104,9 +104,11 @@ def report(options: ReportCommand) -> None:
         raise UsageError("--direction chooses the model for --pictures, and there is none")
     from i2i.tools.report import write_report
 
+    began = time.time()
     written = write_report(
         options.folder, options.out, pictures=options.pictures, direction=options.direction, device=options.device
     )
+    remove_strays(written.path.parent, began)
     for notice in written.notices:
         say_plain(notice)
     print(f"{printable(written.path)}: {written.size / 1e6:.1f} MB")
@@ -134,7 +136,9 @@ def compare(options: CompareCommand) -> None:
         raise UsageError("expected: i2i compare BEFORE AFTER -o SHEET.png|PAGE.html (see --help)")
     from i2i.tools.compare import write_comparison
 
+    began = time.time()
     found = write_comparison(options.inputs, options.out, options.max, options.overwrite)
+    remove_strays(options.out.parent, began)
     for notice in found.notices:
         say_plain(notice)
     print(f"{printable(options.out)}: {options.out.stat().st_size / 1e6:.1f} MB")
@@ -211,6 +215,7 @@ def _write_file(options: ExportCommand, model: str, out: Path) -> None:
     if not options.overwrite and (existing := [str(file) for file in files if os.path.lexists(file)]):
         raise UsageError(f"{existing[0]} exists; --overwrite replaces it")
     make_folders(files[0].parent)
+    remove_strays(files[0].parent, time.time())
     network, info = _opened(options, model, form)
     from i2i.models import junyanz, model_file
 

@@ -1,18 +1,20 @@
 """`scripts/export.py`: from any form to any other, nothing lost that the other can hold."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from command_line import exit_code
+from run_folders import usual_run
 from torch import nn
 
 from i2i.commands import results as command
 from i2i.errors import ModelError, UsageError
 from i2i.images import palettes
-from i2i.models import junyanz, model_file, published
+from i2i.models import junyanz, model_file, published, styles
 from i2i.models.info import Training, describe, read_info
 from i2i.models.model_file import open_model
 from i2i.networks.resnet import ResnetConfig
@@ -57,6 +59,28 @@ def test_as_a_command(run_folder: Path, tmp_path: Path, capsys: pytest.CaptureFi
 def test_a_folder_that_is_missing_is_made(run_folder: Path, tmp_path: Path, name: str) -> None:
     export(run_folder, tmp_path / name, direction="a2b")
     assert (tmp_path / name).exists()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("export", "monet-lite", "-o", "out/m.safetensors"),
+        ("export", "monet-lite", "-o", "out", "--format", "pretrained"),
+        ("compare", styles.BUNDLED / "photos", styles.BUNDLED / "photos", "-o", "out/page.html"),
+        ("report", "out"),
+    ],
+)
+def test_what_a_killed_command_left_half_written_goes(
+    words: tuple[object, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    usual_run(tmp_path / "out")
+    stray, other = tmp_path / "out/.i2i-0123456789abcdef.part", tmp_path / "out/mine.part"
+    for path in (stray, other):
+        path.touch()
+        os.utime(path, (1, 1))
+    assert exit_code(*words) == 0
+    assert other.exists() and not stray.exists()
 
 
 def test_round_and_back_again(run_folder: Path, tmp_path: Path) -> None:
