@@ -100,9 +100,9 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
 def _check_used(jobs: Sequence[Job], options: FolderOptions, has_others: bool) -> None:
     """Raises `UsageError` for an option that changes no result, because it is for films alone or for pictures alone.
 
-    `has_others`: some films have no job, as PyAV is missing.
+    A quality without a format is for the results that have one. `has_others`: some films have no job, for want of PyAV.
     """
-    if not (options.smooth or options.format or options.large or options.quality is not None):
+    if not (options.smooth or options.format):
         return
     results = {(job.film, suffix_of(job.target_text).lower()) for job in jobs}
     pictures, films = ({suffix for film, suffix in results if film == kind} for kind in (False, True))
@@ -112,8 +112,8 @@ def _check_used(jobs: Sequence[Job], options: FolderOptions, has_others: bool) -
         and not (films or has_others),
         f"format = {options.format!r}: is for pictures, and all results are films": options.format
         and not (pictures or f".{options.format}" in films),
-        "large = True: is for pictures, and all results are films": options.large and not pictures,
         f"quality = {options.quality}: no result has one ({', '.join(sorted(pictures | films))})": options.quality
+        and options.format
         and not (has_quality or has_others),
     }
     if reason := next((reason for reason, holds in unused.items() if holds), ""):
