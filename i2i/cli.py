@@ -26,7 +26,7 @@ from i2i.commands.line import (
 )
 from i2i.commands.options import Option, class_of, options_of
 from i2i.config import ALGORITHM, RUN_CONFIG, read_options, to_yaml
-from i2i.errors import I2IError, UsageError, explained, nearest
+from i2i.errors import I2IError, UsageError, explained, nearest, on_command_line
 from i2i.files import staged
 from i2i.terminal import say
 from i2i.urls import is_url, store_path
@@ -186,7 +186,7 @@ def exit_on_error(outputs: Sequence[Path] = ()) -> Iterator[None]:
     """
     terminal.guard()
     try:
-        with signals.at_once():
+        with on_command_line(), signals.at_once():
             yield
             sys.stdout.flush()
     except KeyboardInterrupt:

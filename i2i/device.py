@@ -28,7 +28,7 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
         raise expected
     if device.type == "cuda":
         if device.index is not None and world_size > 1:
-            raise UsageError(f"device = {name!r}: {world_size} processes need one each; give --device cuda")
+            raise UsageError(f"device = {name!r}: {world_size} processes need one each; give cuda")
         alone = torch.cuda.device_count() == 1  # a scheduler may show each process a device of its own
         device = torch.device("cuda", (0 if alone else local_rank) if device.index is None else device.index)
         if not device.index < torch.cuda.device_count():
@@ -39,7 +39,7 @@ def choose_device(name: str, local_rank: int = 0, world_size: int = 1) -> torch.
     if device.type == "mps" and not torch.backends.mps.is_available():
         raise UsageError(f"device = {name!r}: this machine has none")
     if device.type == "mps" and world_size > 1:
-        raise UsageError(f"device = {name!r}: {world_size} processes cannot share it; start one, or give --device cpu")
+        raise UsageError(f"device = {name!r}: {world_size} processes cannot share it; start one, or give cpu")
     return device
 
 

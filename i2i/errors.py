@@ -11,8 +11,12 @@ import errno
 import itertools
 import os
 import re
-from collections.abc import Collection
+import shlex
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from types import NoneType
+from typing import get_args
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SCARCE = {errno.ENOMEM, errno.EAGAIN, errno.EMFILE, errno.ENFILE}
@@ -23,6 +27,8 @@ _SHARED = re.compile(r"/(?:psm_|torch_)\w+")
 """Matches the whole name of a piece of shared memory, and no path that a user gives."""
 _PACKAGE = Path(__file__).parent
 _COMPARED = 10_000  # names at most
+_flags = False
+"""Whether the user types options as flags, in a command: else in Python."""
 
 
 class I2IError(Exception):
@@ -159,6 +165,43 @@ def _out_of_means(text: str) -> bool:
 
 
 _LESS = "the machine has too little left: end other programs, or take fewer workers, smaller batches or pictures"
+
+
+@contextmanager
+def on_command_line() -> Iterator[None]:
+    """Inside, messages name options as flags."""
+    global _flags
+    before, _flags = _flags, True
+    try:
+        yield
+    finally:
+        _flags = before
+
+
+def as_typed(name: str, *value: object, is_switch: bool = True) -> str:
+    """An option as the user gives it: `--ngf 4` in a command, `ngf=4` in Python; without a value, its name alone.
+
+    A switch of a command takes no value: `--flip`, `--no-flip`.
+    """
+    flag, given = f"--{name.replace('_', '-')}", value[0] if value else None
+    given = str(given) if isinstance(given, os.PathLike) else given
+    if not _flags:
+        return f"{name}={given!r}" if value else name
+    if not value or (is_switch and given is True):
+        return flag
+    if is_switch and given is False:
+        return flag.replace("--", "--no-", 1)
+    words = [shlex.quote(str(word)) for word in (given if isinstance(given, list) else [given])]
+    return f"no {flag}" if given in (None, "", []) else " ".join((flag, *words))
+
+
+def check_word(name: str, value: object, words: object) -> None:
+    """Raises `UsageError` unless the argument `name` has one of the `words`: those of a `Literal`, or that and None."""
+    if value is None and NoneType in get_args(words):
+        return
+    known = get_args(get_args(words)[0]) or get_args(words)
+    if value not in known:
+        raise UsageError(f"{name} = {value!r}: expected {', '.join(map(repr, known[:-1]))} or {known[-1]!r}")
 
 
 def nearest(name: str, known: Collection[str], most: int = 1) -> str:

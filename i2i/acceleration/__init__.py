@@ -14,19 +14,20 @@ from torch import nn
 from i2i.acceleration.exchange import Network, compile_in_place, plain, shared_copy
 from i2i.acceleration.inference import Engine, accelerate_inference
 from i2i.acceleration.training import accelerate_training, recompute
-from i2i.errors import UsageError
+from i2i.errors import check_word
 from i2i.machine import keep_freed_memory
 from i2i.networks import OwnNetwork
 from i2i.networks.blocks import InstanceNorm
 
 __all__ = ["accelerate", "plain", "prepare", "recompute", "shared_copy"]
 
+Purpose = Literal["training", "inference"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def accelerate(
     network: Network,
-    purpose: Literal["training", "inference"],
+    purpose: Purpose,
     *,
     engine: Engine = "eager",
     device: torch.device | None = None,
@@ -38,11 +39,11 @@ def accelerate(
     run: the `engine`, the `device` and the `dtype`, by default those of its parameters. Layers for training choose
     their way when they are called; if a `dtype` is given, those that would never differ in it stay plain.
     """
+    check_word("purpose", purpose, Purpose)
+    check_word("engine", engine, Engine)
     if purpose == "training":
         return accelerate_training(network, dtype)
-    if purpose == "inference":
-        return accelerate_inference(network, engine, device, dtype)
-    raise UsageError(f"purpose = {purpose!r}: expected training or inference")
+    return accelerate_inference(network, engine, device, dtype)
 
 
 def prepare(

@@ -92,7 +92,7 @@ def check_compiler(device: torch.device) -> None:
     except Exception as error:  # torch's compilers raise whatever their tools do
         raise UsageError(
             f"compile = True: torch cannot compile for {device.type} here ({_shortly(error)}); install what it asks "
-            "for (on a CPU a C++ compiler such as g++), or leave out --compile"
+            "for (on a CPU a C++ compiler such as g++), or leave it out"
         ) from None
 
 
@@ -119,7 +119,7 @@ def refused(error: Exception) -> UsageError | None:
     """Returns the error to report if `error`, raised by a compiled network, comes from the compiler."""
     if not isinstance(error, torch._dynamo.exc.TorchDynamoException):
         return None
-    return UsageError(f"compile = True: torch cannot compile this network ({_shortly(error)}); leave out --compile")
+    return UsageError(f"compile = True: torch cannot compile this network ({_shortly(error)}); leave it out")
 
 
 def _shortly(error: Exception) -> str:

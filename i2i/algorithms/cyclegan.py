@@ -26,7 +26,7 @@ from i2i.algorithms.algorithm import DISCRIMINATOR, GENERATOR, Algorithm, ImageP
 from i2i.algorithms.options import UnpairedOptions, check_one_size, check_one_unit
 from i2i.data.options import classes
 from i2i.data.pair import ImagePair
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class CycleGAN(Algorithm[CycleGANOptions]):
         if options.lambda_identity and in_channels != out_channels:
             raise UsageError(
                 f"lambda_identity = {options.lambda_identity}: an identity loss needs as many channels in A "
-                f"({in_channels}) as in B ({out_channels}); use --lambda-identity 0"
+                f"({in_channels}) as in B ({out_channels}); use {as_typed('lambda_identity', 0)}"
             )
         self.options = options
         self.gan, self.augmentation = options.gan_loss(), options.augmentation()
@@ -73,7 +73,7 @@ class CycleGAN(Algorithm[CycleGANOptions]):
     @classmethod
     def channels(cls, options: CycleGANOptions) -> tuple[int, int]:
         if options.instance_edges:
-            raise UsageError("instance_edges: CycleGAN's way back cannot make the edges; leave out --instance-edges")
+            raise UsageError("instance_edges: CycleGAN's way back cannot make the edges; leave it out")
         if options.paired_data and not options.lambda_paired:
             raise UsageError(f"paired_data = {options.paired_data}: its pairs have no effect with lambda_paired = 0")
         options.needs("lambda_paired", options.paired_data is not None, "paired_data")
@@ -81,7 +81,8 @@ class CycleGAN(Algorithm[CycleGANOptions]):
         check_one_unit(options, options.lambda_identity)
         labels = {palette is not None for palette in classes(options)}
         if len(labels) > 1 and options.lambda_identity:
-            raise UsageError("classes: an identity loss cannot compare labels with pictures; use --lambda-identity 0")
+            way = as_typed("lambda_identity", 0)
+            raise UsageError(f"classes: an identity loss cannot compare labels with pictures; use {way}")
         return super().channels(options)
 
     def players(self) -> dict[Player, list[nn.Module]]:

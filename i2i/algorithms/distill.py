@@ -39,7 +39,7 @@ from i2i.algorithms.options import NetworkOptions, UnpairedOptions, check_one_si
 from i2i.config import PathUnless
 from i2i.data.options import channels, classes, ranges
 from i2i.data.pair import ImagePair
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed
 from i2i.losses.content import feature_distance
 from i2i.models.info import DIRECTIONS, FROM_NOISE, ModelInfo
 from i2i.models.model_file import open_model, weights_sha256
@@ -252,12 +252,12 @@ class Distill(ConditionalGAN[DistillOptions]):
             if options.channels_b != config.in_channels:
                 raise UsageError(
                     f"channels_b = {options.channels_b}: the teacher takes pictures of {config.in_channels} channels; "
-                    f"give --channels-b {config.in_channels}"
+                    f"give {as_typed('channels_b', config.in_channels)}"
                 )
         elif (given := channels(options)) != expected:
             raise UsageError(
                 f"channels: the teacher takes {expected[0]} to {expected[1]} channels, the data have {given[0]} and "
-                f"{given[1]}; give --channels-a and --channels-b"
+                f"{given[1]}; give {as_typed('channels_a')} and {as_typed('channels_b')}"
             )
         checked_teacher(options, *expected)
         return expected
@@ -280,7 +280,8 @@ class Distill(ConditionalGAN[DistillOptions]):
             return ""
         return (
             f"teacher = {self.options.teacher}: the run began with a teacher whose weights have the SHA-256 "
-            f"{str(began_with)[:64]}, these have {self.teacher}; name the file that it began with, or use another --run"
+            f"{str(began_with)[:64]}, these have {self.teacher}; name the file that it began with, or use "
+            f"another {as_typed('run')}"
         )
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:
@@ -337,7 +338,7 @@ def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int
         if options.lambda_features and not isinstance(config, ResnetConfig):
             raise UsageError(
                 f"lambda_features = {options.lambda_features}: layers of residual generators are compared, and "
-                f"{name} is none; give --lambda-features 0"
+                f"{name} is none; give {as_typed('lambda_features', 0)}"
             )
     if isinstance(student, OwnConfig):
         return teacher
@@ -345,6 +346,7 @@ def checked_teacher(options: DistillOptions, in_channels: int, out_channels: int
     if mine > its:
         raise UsageError(
             f"generator = {options.generator}, ngf = {options.ngf}: takes {mine:,.0f} multiplications a pixel, more "
-            f"than its teacher {options.teacher} with {its:,.0f}; a smaller --ngf, or mobile_resnet_<fewer>blocks"
+            f"than its teacher {options.teacher} with {its:,.0f}; a smaller {as_typed('ngf')}, or "
+            "mobile_resnet_<fewer>blocks"
         )
     return teacher

@@ -26,7 +26,7 @@ from i2i.algorithms.options import NetworkOptions
 from i2i.config import checked
 from i2i.data.options import of_one_size
 from i2i.data.pair import ImagePair
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed
 from i2i.losses.adversarial import GanMode
 from i2i.networks import DiscriminatorName, GeneratorName, generator_config
 from i2i.networks.blocks import Norm
@@ -74,8 +74,8 @@ class GANOptions(NetworkOptions):
         size = self.generator_config(in_channels, out_channels).size
         if self.crop_size != size:
             raise UsageError(
-                f"crop_size = {self.crop_size}: {self.generator} makes pictures of {size}; give --crop-size {size} "
-                "or another --generator dcgan_<size>"
+                f"crop_size = {self.crop_size}: {self.generator} makes pictures of {size}; give "
+                f"{as_typed('crop_size', size)} or another {as_typed('generator')} dcgan_<size>"
             )
         return super().size_limits(in_channels, out_channels)
 

@@ -14,7 +14,7 @@ from i2i.acceleration import recompute
 from i2i.algorithms.augmentation import ADA, Augmentation, DiffAugment, checked_names
 from i2i.config import option_names
 from i2i.data.options import DataOptions, of_one_size, ranges
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed
 from i2i.losses.adversarial import GANLoss, GanMode
 from i2i.losses.content import CONTENT_SIZE, GRID_SIZE, SPOT_SIZE, STRUCTURE_SIZE, Content
 from i2i.networks import (
@@ -134,7 +134,7 @@ class NetworkOptions(DataOptions):
             if (boundary := self.gan_loss().decision_boundary) is None:
                 raise UsageError(
                     f"ada_target = {self.ada_target}: with gan_mode = {self.gan_mode!r} only differences of logits "
-                    "count, and ADA goes by their signs; use another --gan-mode, or diffaugment"
+                    f"count, and ADA goes by their signs; use another {as_typed('gan_mode')}, or diffaugment"
                 )
             ada = ADA(self.ada_target, self.ada_images, boundary)
         if not (always.operations or ada or self.instance_noise):
@@ -232,7 +232,7 @@ class NetworkOptions(DataOptions):
         if self.low_memory and not recompute(generator):
             raise UsageError(
                 f"low_memory = True: {self.generator} has no residual blocks, so it would save nothing; use "
-                "--micro-batches, a smaller --crop-size or --precision bf16"
+                f"{as_typed('micro_batches')}, a smaller {as_typed('crop_size')} or {as_typed('precision', 'bf16')}"
             )
         return generator
 
@@ -287,7 +287,7 @@ def check_one_size(options: NetworkOptions) -> None:
     if options.gan_mode in ("relativistic", "wgangp") and not of_one_size(options.preprocess):
         raise UsageError(
             f"gan_mode = {options.gan_mode!r}: compares pictures of one size, and with preprocess = "
-            f"{options.preprocess} sizes vary; crop, or use another --gan-mode"
+            f"{options.preprocess} sizes vary; crop, or use another {as_typed('gan_mode')}"
         )
 
 
@@ -302,5 +302,5 @@ def check_one_unit(options: DataOptions, lambda_identity: float) -> None:
         named = ("pictures" if limits is None else f"values from {limits[0]:g} to {limits[1]:g}" for limits in sides)
         raise UsageError(
             f"lambda_identity = {lambda_identity}: an identity loss needs one unit, but A holds {next(named)} and B "
-            f"{next(named)}; use --lambda-identity 0"
+            f"{next(named)}; use {as_typed('lambda_identity', 0)}"
         )

@@ -37,7 +37,7 @@ from i2i.algorithms.options import NetworkOptions
 from i2i.data.options import channels, classes
 from i2i.data.pair import ImagePair
 from i2i.device import precise
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed
 from i2i.images.colours import join_lab, split_lab
 from i2i.losses.adversarial import GanMode
 from i2i.networks import GeneratorName
@@ -184,7 +184,7 @@ class Segmentation(ConditionalGAN[SegmentationOptions]):
         if target is None:
             side = options.direction[2]
             values = "facades, a file with a colour a line, or the number of classes"
-            raise UsageError(f"classes_{side}: missing; --classes-{side} takes {values}")
+            raise UsageError(f"classes_{side}: missing; {as_typed(f'classes_{side}')} takes {values}")
         return channels(options)
 
     def losses(self, batch: ImagePair, step: int) -> Iterator[Turn]:

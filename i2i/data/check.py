@@ -21,7 +21,7 @@ from i2i import images
 from i2i.data.folders import PairRecord, refuse
 from i2i.data.options import MAX_DAMAGED
 from i2i.data.source import Source, picture_part
-from i2i.errors import ImageError, InputError
+from i2i.errors import ImageError, InputError, as_typed
 from i2i.images import LOSSY, Picture, Pixels
 from i2i.images.palettes import FAR, VOID, Palette, distance, label_pixels, labels_of
 from i2i.images.picture import white
@@ -250,12 +250,13 @@ def judge(
     damaged = [f"{path}: {look.damage}" for path, look in looks.items() if look.damage]
     unusable = [f"{path}: {look.unusable}" for path, look in looks.items() if look.unusable]
     most = MAX_DAMAGED * len(looks)
-    channels = "another number of channels than the network takes; --channels-a and --channels-b set it"
+    ways = f"{as_typed('channels_a')} and {as_typed('channels_b')} set it"
+    channels = f"another number of channels than the network takes; {ways}"
     refused = unusable if not patient or len(unusable) > most else []
     refuse(refused, f"picture has {channels}", f"pictures have {channels}")
     damaged += unusable
     of_all = f"of {len(looks)} pictures cannot be read, more than the {MAX_DAMAGED:.0%} that may be left out"
-    refuse(damaged if len(damaged) > most else [], *[f"{of_all} (by --on-bad skip)"] * 2)
+    refuse(damaged if len(damaged) > most else [], *[f"{of_all} (by {as_typed('on_bad', 'skip')})"] * 2)
     good = {path: look.size for path, look in looks.items() if not look.damage}
     odd, unequal, wrong = list[str](), list[str](), list[str]()
     for record in records:
@@ -349,11 +350,11 @@ def unlabelled(palette: Palette, looks: Sequence[LabelFacts]) -> float:
     return float(np.mean([look.unlabelled for look in looks[:COMPARED]])) if looks and not palette.indexed else 0.0
 
 
-def remarks(where: str, pictures: Sequence[PictureFacts], option: str) -> list[str]:
-    """Sentences about pictures that look like labels, or use little of their range. `option` reads them as labels."""
+def remarks(where: str, pictures: Sequence[PictureFacts], *options: str) -> list[str]:
+    """Sentences about pictures that look like labels, as which `options` read them, or use little of their range."""
     if not pictures:
         return []
-    found = [_seem_labels(pictures, option)]
+    found = [_seem_labels(pictures, options)]
     deep = [one for one in pictures if one.dtype not in ("uint8", "units")]
     if len(deep) == len(pictures) and len({one.full for one in deep}) == 1:
         text = narrow(min(one.low for one in deep), max(one.high for one in deep), deep[0].full)
@@ -363,7 +364,7 @@ def remarks(where: str, pictures: Sequence[PictureFacts], option: str) -> list[s
     return [f"{where}: {text}" for text in found if text]
 
 
-def _seem_labels(pictures: Sequence[PictureFacts], option: str) -> str:
+def _seem_labels(pictures: Sequence[PictureFacts], options: Sequence[str]) -> str:
     numbers = frozenset[int]().union(*(one.numbers for one in pictures))
     highest = max(classes := numbers - {VOID}, default=0)
     are_indices = 1 <= highest <= HIGHEST and (highest <= _CERTAIN or len(classes) >= _DENSE * highest)
@@ -378,7 +379,8 @@ def _seem_labels(pictures: Sequence[PictureFacts], option: str) -> str:
         what = f"few numbers, from {min(classes)} to {highest}{void}, which a network sees as nearly black"
         seem = "indices of classes"
     grey = "" if all(one.channels == 1 or one.of_palette for one in pictures) else ", saved as grey ones,"
-    return f"the pictures have {what}. They seem to be {seem}: {option} {highest + 1} takes them{grey} as labels"
+    ways = " or ".join(as_typed(option, highest + 1) for option in options)
+    return f"the pictures have {what}. They seem to be {seem}: {ways} takes them{grey} as labels"
 
 
 def narrow(low: float, high: float, full: float) -> str:

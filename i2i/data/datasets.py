@@ -16,7 +16,7 @@ from i2i.data.source import Part, Source, load, prepare_cache
 from i2i.data.toy import toys
 from i2i.data.transforms import Sampled, is_pair, sample_seed
 from i2i.data.walking import exists
-from i2i.errors import ImageError, InputError
+from i2i.errors import ImageError, InputError, as_typed
 from i2i.images import Pixels
 from i2i.images.palettes import FAR
 from i2i.machine import place
@@ -109,8 +109,8 @@ class Images(Sampled):
                 break
             except ImageError as error:
                 if self.options.on_bad == "error":
-                    hint = f"use --on-bad skip to train without such pictures, up to {MAX_DAMAGED:.0%} of all"
-                    raise InputError(f"{_name(record)}: {error}; {hint}") from None
+                    way = f"use {as_typed('on_bad', 'skip')} to train without such pictures"
+                    raise InputError(f"{_name(record)}: {error}; {way}, up to {MAX_DAMAGED:.0%} of all") from None
                 skipped.append(_name(record))
             except InputError as error:
                 raise InputError(f"{_name(record)}: {error}") from None
@@ -205,9 +205,8 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
         return  # there may be a million pictures, and nothing to know of them
     records = [record for one in sets for records in one.lists for record in records]
     mode: check.Check = options.check if _is_first() or options.check == "off" else "quick"
-    patience = threading.Timer(
-        _PATIENCE, _say, (f"checking {len(records):,} pictures or pairs; --check quick reads headers alone",)
-    )
+    faster = f"{as_typed('check', 'quick')} reads headers alone"
+    patience = threading.Timer(_PATIENCE, _say, (f"checking {len(records):,} pictures or pairs; {faster}",))
     patience.start()
     try:
         looks = look_at(records, mode, (picture for one in sets for picture in one.sources()))
@@ -216,9 +215,8 @@ def _check(options: DataOptions, sets: Sequence[Images]) -> None:
     if mode != "off":
         lines = check.judge(records, looks, sets[0].transform.complaint, patient=options.on_bad == "skip")
         if options.on_bad == "error":
-            folders.refuse(
-                lines, "picture cannot be read", "pictures cannot be read", "Use --on-bad skip to train without them."
-            )
+            hint = f"Use {as_typed('on_bad', 'skip')} to train without them."
+            folders.refuse(lines, "picture cannot be read", "pictures cannot be read", hint)
         _say(*(f"left out: {line}" for line in folders.first_lines(lines)))
         if (whole := len(decoded(list(looks), mode))) < len(looks) and mode == "auto":
             _say(f"checked {whole:,} of {len(looks):,} pictures by decoding them, the headers of the others")
@@ -232,7 +230,7 @@ def _check_domain(sets: Sequence[Images], domain: int, looks: Mapping[Path, Look
     labels = [one for one in facts if isinstance(one, LabelFacts)]
     where = f"domain {'AB'[domain]}"
     pictures = [one for one in facts if isinstance(one, PictureFacts)]
-    _say(*check.remarks(where, pictures, f"--classes-{'ab'[domain]}"))
+    _say(*check.remarks(where, pictures, f"classes_{'ab'[domain]}"))
     if (palette := sets[0].palettes[domain]) is None:
         return
     ruled = check.rule(palette, labels)

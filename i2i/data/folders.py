@@ -20,7 +20,7 @@ from typing import Literal, NoReturn
 
 from i2i import images
 from i2i.data.walking import Paths, exists, inside, is_file, is_folder, suffix_of, walk
-from i2i.errors import InputError, nearest
+from i2i.errors import InputError, as_typed, nearest
 from i2i.terminal import counted
 
 Split = Literal["train", "val", "test"]
@@ -143,7 +143,7 @@ def train_folders(data: Path, layout: Literal["unpaired", "paired", "one domain"
     if not is_folder(data):
         _no_layout(data, "train/, or pictures directly in it (one domain)")
     if domains := [name for name in ("trainB", "trainA", "testB", "testA") if is_folder(data / name)]:
-        raise InputError(f"{data}: two domains; give one of them, such as --data {data / domains[0]}")
+        raise InputError(f"{data}: two domains; give one of them, such as {as_typed('data', data / domains[0])}")
     if held_out := [name for name in ("val", "test") if is_folder(data / name)]:
         raise InputError(f"{data}: has {held_out[0]}/, but no train/ to train on")
     return (data,)
@@ -246,7 +246,8 @@ def _match(a: Path, b: Path, pairs: Pairs, left_out: LeftOut) -> list[PairRecord
             "Name the two pictures of a pair alike, such as A/1.jpg and B/1.png, or list the pairs in a CSV file.",
         )
     if pairs == "error":
-        hint = f"--pairs intersect trains on the others ({counted(len(both), 'complete pair', 'complete pairs')})."
+        whole = counted(len(both), "complete pair", "complete pairs")
+        hint = f"{as_typed('pairs', 'intersect')} trains on the others ({whole})."
         refuse(lonely, "picture has no partner", "pictures have no partner", hint)
     elif lonely:
         left_out.note(f"left out: {counted(len(lonely), 'picture', 'pictures')} without a partner, such as {lonely[0]}")
@@ -350,14 +351,14 @@ def _what_it_is(data: Path) -> str:
     names = [path.name for path in here if os.path.isdir(path)]  # noqa: PTH112 - which never raises
     for name in names:
         if layout := _layout(data / name):
-            return f"{name}/, which is {layout}. Did you mean --data {data / name}?"
+            return f"{name}/, which is {layout}. Did you mean {as_typed('data', data / name)}?"
     if direct := [path for path in here if path.suffix.lower() in images.SUFFIXES]:
         pictures = counted(len(direct), "picture", "pictures")
         return (
             f"{pictures} directly in it; `i2i prepare-dataset divide {quote(str(data))} -o NEW` makes a data set of it"
         )
     if lists := [path for path in here if path.suffix == ".csv"]:
-        return f"a CSV file: use --data {lists[0]}"
+        return f"a CSV file: use {as_typed('data', lists[0])}"
     has, lacks = ("trainA", "trainB") if "trainA" in names else ("trainB", "trainA")
     if has in names:
         return f"{has}/ without {lacks}/.{nearest(lacks, [name for name in names if name != has])}"

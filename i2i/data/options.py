@@ -11,7 +11,7 @@ from annotated_types import Ge, Interval
 from pydantic import BeforeValidator
 
 from i2i.config import PathUnless
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed
 from i2i.files import staged
 from i2i.urls import StorePath, is_url, store_path
 
@@ -190,7 +190,8 @@ def channels(options: DataOptions) -> tuple[int, int]:
         return source, target
     if not (options.classes_a if options.direction == "a2b" else options.classes_b):
         raise UsageError(
-            f"instance_edges: the input is no labels; --classes-{options.direction[0]} says which there are"
+            "instance_edges: the input is no labels; "
+            f"{as_typed(f'classes_{options.direction[0]}')} says which there are"
         )
     return source + 1, target
 
@@ -200,7 +201,9 @@ def check_mixing(options: DataOptions, supports_pairs: bool) -> None:
     if options.paired_data and not supports_pairs:
         raise UsageError(f"paired_data = {options.paired_data}: is for CycleGAN, which alone learns from both")
     if options.paired_share != DataOptions.paired_share and not options.paired_data:
-        raise UsageError(f"paired_share = {options.paired_share}: of what --paired-data names; give that too")
+        raise UsageError(
+            f"paired_share = {options.paired_share}: of what {as_typed('paired_data')} names; give that too"
+        )
 
 
 def check_one_domain(options: DataOptions) -> None:
@@ -238,7 +241,7 @@ def check_crop(options: DataOptions) -> None:
     if name != "crop" and zoom * load < crop:
         raise UsageError(
             f"random_zoom = {zoom}: of load_size = {load} that is less than crop_size = {crop}; a larger "
-            f"--load-size, or at least {math.ceil(1000 * crop / load) / 1000}"
+            f"{as_typed('load_size')}, or at least {math.ceil(1000 * crop / load) / 1000}"
         )
 
 

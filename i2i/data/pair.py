@@ -31,7 +31,7 @@ from torch._utils import ExceptionWrapper
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from i2i import images, signals
-from i2i.errors import I2IError, ResourceError, UsageError
+from i2i.errors import I2IError, ResourceError, UsageError, as_typed
 from i2i.images import Pixels
 from i2i.images.palettes import class_planes
 from i2i.machine import cores, give_freed_memory_back, place
@@ -256,7 +256,8 @@ def _prepare(
             if workers and lost:
                 raise _WorkerKilled(text, samples.current()) from None
             if workers and text.startswith(_TOO_MANY):
-                raise ResourceError(f"{_TOO_MANY} for data workers; raise `ulimit -n`, or give --workers 0") from None
+                ways = f"raise `ulimit -n`, or give {as_typed('workers', 0)}"
+                raise ResourceError(f"{_TOO_MANY} for data workers; {ways}") from None
             raise
         if isinstance(batch, RawPair):
             batch = batch.tensors()
@@ -288,9 +289,8 @@ def _room_for_workers(workers: int) -> Iterator[None]:
         if not workers or not (isinstance(error, OSError) or "shared memory" in str(error)):
             raise
         first = str(error).partition("\n")[0]
-        raise ResourceError(
-            f"data workers cannot be started: {first}. Give fewer --workers, or --workers 0 (in Docker: --shm-size)"
-        ) from None
+        ways = f"Give fewer {as_typed('workers')}, or {as_typed('workers', 0)} (in Docker: --shm-size)"
+        raise ResourceError(f"data workers cannot be started: {first}. {ways}") from None
 
 
 class _Batches(Dataset["ImagePair | _Sent | I2IError"]):
@@ -323,7 +323,7 @@ class _Batches(Dataset["ImagePair | _Sent | I2IError"]):
         try:
             return _Sent(value)
         except OSError as error:
-            return ResourceError(f"no room for a batch of a data worker: {error.strerror}; give --workers 0")
+            return ResourceError(f"no room for a batch of a worker: {error.strerror}; give {as_typed('workers', 0)}")
 
     def _to_send(self, batch: Sequence[int], worker: int) -> RawPair:
         if self._raw is None:

@@ -25,7 +25,7 @@ import numpy as np
 import PIL
 
 from i2i import images
-from i2i.errors import ImageError, InputError, OutputError
+from i2i.errors import ImageError, InputError, OutputError, as_typed
 from i2i.files import atomic_write, remove_strays
 from i2i.images import Pixels
 from i2i.images.palettes import Palette, boundaries, labels_of
@@ -190,7 +190,7 @@ def _write(entry: Path, resized: Resized) -> None:
         reason = getattr(error if isinstance(error, OSError) else error.__cause__, "strerror", None) or error
         raise OutputError(
             f"{entry.parent}: this picture cannot be added to the cache: {reason}; "
-            f"{data.getbuffer().nbytes:,} bytes are needed. Free some space, or leave out --cache."
+            f"{data.getbuffer().nbytes:,} bytes are needed. Free some space, or leave out {as_typed('cache')}."
         ) from None
 
 
@@ -221,7 +221,7 @@ def prepare_cache(sources: Sequence[tuple[Source, "Transform"]], folder: Path) -
     if needed > free:
         raise OutputError(
             f"{folder}: the cache needs {_shown(needed)} for {missing:,} pictures, {_shown(free)} are free. "
-            "Free some space, give another --cache, or leave it out."
+            f"Free some space, give another {as_typed('cache')}, or leave it out."
         )
     coming = f", {missing:,} to come ({_shown(needed)})" if missing else ""
     return f"cache {folder}: {there:,} pictures are there{coming}"

@@ -20,7 +20,7 @@ from i2i import images
 from i2i.data.options import TOY, DataOptions, classes
 from i2i.data.pair import Datasets, ImagePair, ImagePairs, MakePair
 from i2i.data.transforms import is_pair, sample_seed
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed, check_word
 from i2i.images import Pixels, palettes
 from i2i.images.palettes import TOY as TOY_PALETTE
 from i2i.images.palettes import boundaries, class_planes
@@ -197,6 +197,7 @@ class _Toy(ImagePairs):
     make_pair: MakePair | None = None
 
     def __post_init__(self) -> None:
+        check_word("direction", self.direction, Literal["a2b", "b2a"])
         if self.size < MIN_SIZE:
             raise UsageError(f"size = {self.size}: toy pictures have at least {MIN_SIZE} pixels a side")
         if not self.train:
@@ -286,14 +287,17 @@ def _check(options: DataOptions, paired: bool, multiple: int, minimum: int) -> N
     labels = classes(options)
     if labels not in ((None, None), (palettes.TOY, None)) or (labels[0] and not paired):
         raise UsageError(
-            "classes: of the toy pictures domain A of the pairs holds labels, --classes-a toy, and no other"
+            "classes: of the toy pictures domain A of the pairs holds labels, "
+            f"{as_typed('classes_a', 'toy')}, and no other"
         )
     if options.paired_data not in (None, TOY):
-        raise UsageError(f"paired_data = {options.paired_data}: goes with --data {options.paired_data}, not with toy")
+        raise UsageError(
+            f"paired_data = {options.paired_data}: goes with {as_typed('data', options.paired_data)}, not with toy"
+        )
     if options.random_zoom < 1:
         raise UsageError(f"random_zoom = {options.random_zoom}: toy pictures are drawn as large as crops; leave it out")
     if options.augment:
-        raise UsageError("augment: has no effect on toy pictures, which are drawn for each step; leave --augment out")
+        raise UsageError("augment: has no effect on toy pictures, which are drawn for each step; leave it out")
     size, least = options.crop_size, max(MIN_SIZE, minimum)
     if size < least:
         raise UsageError(f"crop_size = {size}: toy pictures for this network have at least {least}")

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple, Protocol, Self
 import numpy as np
 from PIL import Image, ImageSequence
 
-from i2i.errors import ImageError, LockedError, OutputError
+from i2i.errors import ImageError, LockedError, OutputError, as_typed
 from i2i.files import atomic_write, locked
 from i2i.images import Limits, Picture, Pixels, with_channels, with_depth
 from i2i.images.containers import gif
@@ -290,8 +290,8 @@ class AnimationWriter:
         pixels = frames * self._film.height * self._film.width
         if pixels > MAX_PIXELS:
             raise ImageError(
-                f"{pixels:,} pixels in all frames: a {self._format} may have {MAX_PIXELS:,}; give -o NAME.mp4, or "
-                "a smaller --size"
+                f"{pixels:,} pixels in all frames: a {self._format} may have {MAX_PIXELS:,}; give "
+                f"{as_typed('out', 'NAME.mp4')}, or a smaller {as_typed('size')}"
             )
 
     def segment(self) -> "_Segment":

@@ -22,7 +22,7 @@ import numpy as np
 
 from i2i import __version__
 from i2i.config import option_names, to_mapping
-from i2i.errors import ImageError, LockedError, out_of_memory
+from i2i.errors import ImageError, LockedError, as_typed, out_of_memory
 from i2i.files import move_into_place, refused, sha256
 from i2i.films import Film, Frame, Reader, Segment, Segments, Writer, is_video, segments
 from i2i.films.smoothing import Motion, Smoother, motion
@@ -288,13 +288,14 @@ def translate_large(translator: Translator, job: Job, options: FolderOptions, mo
     if translator.info.in_units:
         raise ImageError("too large: models of values in units take pictures up to the limit only; cut it into parts")
     if options.size is not None:
-        raise ImageError("too large to be resized; without --size it is translated as it is")
+        raise ImageError(f"too large to be resized; without {as_typed('size')} it is translated as it is")
     blend = blend_of(options)
     with ExitStack() as stack:
         large = stack.enter_context(Large(job.source))
         mask = None if job.mask is None else stack.enter_context(_mask_of(job.mask, large))
         if large.info.has_more_frames and options.in_place:
-            raise ImageError("further pages in it would be lost; without --in-place the first is translated")
+            kept = f"without {as_typed('in_place')} the first is translated"
+            raise ImageError(f"further pages in it would be lost; {kept}")
         bands: Bands = large if options.alpha == "keep" else _Laid(large, options.alpha)
 
         def made(top: int, rows: Pixels) -> Picture:

@@ -15,7 +15,7 @@ import numpy as np
 from i2i import __version__
 from i2i.config import from_mapping, option_names, to_mapping
 from i2i.data.walking import suffix_of
-from i2i.errors import OutputError, UsageError
+from i2i.errors import OutputError, UsageError, as_typed
 from i2i.files import make_folders, remove_strays
 from i2i.folders import stores
 from i2i.folders.clusters import open_cluster
@@ -193,10 +193,10 @@ def _check(info: ModelInfo, jobs: Sequence[Job], options: FolderOptions) -> None
         if info.output_labels and format in LOSSY:
             raise UsageError(
                 f"{printable(job.target)}: this model makes labels, whose colours {suffix} would change; give "
-                "--format png"
+                f"{as_typed('format', 'png')}"
             )
         if format and info.output_range is not None and (reason := refusal_of_units(format, np.dtype(np.uint16))):
-            raise UsageError(f"{printable(job.target)}: {reason}; give --format tif")
+            raise UsageError(f"{printable(job.target)}: {reason}; give {as_typed('format', 'tif')}")
     blend_of(options, None if options.mask is None else ALPHA).check(info)
     _probe(jobs)
 

@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
-from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed, out_of_memory
+from i2i.errors import ExistsError, I2IError, ImageError, OutputError, SomeFailed, as_typed, out_of_memory
 from i2i.files import WINDOWS, make_folders
 from i2i.folders.jobs import Job, blend_of, read_mask
 from i2i.folders.report import Progress, Record, changes, clipped, masked, painted, unlabelled
@@ -172,7 +172,8 @@ class Pipeline:
     def _read(self, job: Job) -> Taken:
         picture = read(job.source, values=self.translator.info.input_range)
         if picture.has_more_frames and self.options.in_place:
-            raise ImageError("further pages or frames in it would be lost; without --in-place the first is translated")
+            kept = f"without {as_typed('in_place')} the first is translated"
+            raise ImageError(f"further pages or frames in it would be lost; {kept}")
         if self.options.alpha != "keep":
             picture = picture.composited_on(self.options.alpha)
         blend = blend_of(self.options, None if job.mask is None else self._mask(job.mask))
@@ -236,7 +237,7 @@ class Pipeline:
             return self._streamed(batch[0])
         self._batch = min(self._batch, len(batch) // 2)
         self.notices[:] = [text for text in self.notices if not text.startswith(_LESS)]
-        self.notices.append(f"{_LESS}: went on with --batch-size {self._batch}")
+        self.notices.append(f"{_LESS}: went on with {as_typed('batch_size', self._batch)}")
         return failure(MemoryError())
 
     def _streamed(self, taken: Taken) -> tuple[list[Picture], str] | str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from i2i.data.folders import listed
 from i2i.data.walking import identity, prefix_of, suffix_of
-from i2i.errors import ImageError, InputError, OutputError, UsageError
+from i2i.errors import ImageError, InputError, OutputError, UsageError, as_typed
 from i2i.films import ANIMATED, NEEDS_PYAV, VIDEO, WRITTEN_VIDEO, has_pyav, is_animated, is_video
 from i2i.films import WRITTEN as WRITTEN_FILMS
 from i2i.films import written_suffix as written_film_suffix
@@ -64,7 +64,8 @@ def plan(inputs: Inputs, out: Source | None, options: FolderOptions) -> Plan:
     sources = [place_of(source) for source in ([inputs] if isinstance(inputs, str | PathLike) else inputs)]
     if (out is None) != options.in_place:
         wrong = "the place for the results is missing" if out is None else "two places for the results"
-        raise UsageError(f"{wrong}; give -o OUT, or --in-place to replace the inputs")
+        in_place = as_typed("in_place", True)
+        raise UsageError(f"{wrong}; give {as_typed('out', 'OUT')}, or {in_place} to replace the inputs")
     masks = MaskFiles(options.mask)
     found = Found(options, Path() if out is None else place_of(out), masks)
     for source in sources:
@@ -157,7 +158,7 @@ def _renamed(jobs: Sequence[Job], alone: bool, out: Path, format: str | None) ->
     if len(jobs) != 1 or not alone:
         raise UsageError(f"{printable(out)} names one picture; several inputs need a folder")
     if format is not None and WRITTEN[f".{format}"] != WRITTEN.get(out.suffix.lower()):
-        raise UsageError(f"{printable(out)} and --format {format} contradict each other")
+        raise UsageError(f"{printable(out)} and {as_typed('format', format)} contradict each other")
     job, before, after = jobs[0], jobs[0].source.suffix.lower(), out.suffix.lower()
     is_still = before in SUFFIXES - ANIMATED
     if before in VIDEO and after not in WRITTEN_FILMS:
@@ -190,7 +191,8 @@ def _in_place(jobs: Sequence[Job]) -> list[Job]:
         ending = suffix_of(path)
         written = written_film_suffix(ending) if job.film else written_suffix(ending)
         if written != ending:
-            job = replace(job, refused="this format cannot be written; without --in-place it becomes another")
+            reason = f"this format cannot be written; without {as_typed('in_place')} it becomes another"
+            job = replace(job, refused=reason)
         files.setdefault(path, replace(job, source_text=path, target_text=path))
     return list(files.values())
 
@@ -252,7 +254,7 @@ def without_collisions(jobs: list[Job], policy: str) -> list[Job]:
         clashing = _clashing(jobs) if clashing else []
     if clashing:
         pairs = listed([f"{printable(job.source)} → {printable(job.target)}" for job in clashing])
-        hint = [] if policy == "suffix" else ["Use --on-collision suffix to name them apart."]
+        hint = [] if policy == "suffix" else [f"Use {as_typed('on_collision', 'suffix')} to name them apart."]
         raise UsageError(f"{len(clashing)} inputs share their output paths:", *pairs, *hint)
     return jobs
 
@@ -290,7 +292,8 @@ def _existing(all_jobs: Sequence[Job], jobs: Sequence[Job], out: Path, options: 
     if not (options.overwrite or options.skip_existing):
         names = listed([printable(job.target) for job in existing])
         exist = counted(len(existing), "output exists", "outputs exist")
-        raise UsageError(f"{exist}; choose --overwrite (replace) or --skip-existing (keep):", *names)
+        ways = f"{as_typed('overwrite', True)} (replace) or {as_typed('skip_existing', True)} (keep)"
+        raise UsageError(f"{exist}; choose {ways}:", *names)
     return skipped if options.skip_existing else set()
 
 

@@ -207,7 +207,7 @@ def _check(path: Path) -> None:
     """Raises `UsageError` for a name that is not that of a report."""
     suffix, in_store = path.suffix.lower(), isinstance(path, StorePath)
     if str(path) == "-":
-        raise UsageError("report -: expected the name of a JSON file; --json prints the report")
+        raise UsageError("report -: expected the name of a JSON file; the command prints the report with --json")
     if suffix not in ("", ".json", LINES) or (not in_store and path.is_dir()):
         raise UsageError(f"report {path}: expected the name of a JSON file, such as run.json or run.jsonl")
     if suffix == LINES and in_store:

@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from i2i.errors import ImageError, UsageError
+from i2i.errors import ImageError, UsageError, as_typed
 from i2i.images import arrays, containers, heif, png, tiff
 from i2i.images import metadata as meta
 from i2i.images.formats import HEAD_BYTES, NAMES, Format, lacking, plain, reasons, refusal, sniff
@@ -117,7 +117,8 @@ def _as_pixels(array: Pixels) -> Pixels:
         return array.astype(np.float32)
     raise ImageError(
         f"an array of {array.dtype.name} from {array.min():g} to {array.max():g}; expected uint8, uint16, or floating "
-        "point in 0 to 1; only a model that knows the range of its values takes others (training with --range-a)"
+        "point in 0 to 1; only a model that knows the range of its values takes others (training with "
+        f"{as_typed('range_a')})"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from i2i.errors import OutputError, UsageError
+from i2i.errors import OutputError, UsageError, check_word
 from i2i.files import atomic_write
 from i2i.images import arrays, containers, png, tiff
 from i2i.images.formats import DEEP, NAMES, WITH_ALPHA, WITH_METADATA, WRITTEN, Format, written_format
@@ -53,6 +53,7 @@ def encode(picture: Picture, format: Format | None = None, quality: int | None =
     quality out of range.
     """
     format = format or written_format(picture.format)
+    check_word("format", format, Format)
     if quality is not None and not 1 <= quality <= 100:
         raise UsageError(f"quality {quality}; expected 1 to 100")
     if picture.units is not None and (reason := refusal_of_units(format, picture.units.dtype)):

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 from PIL import Image
 
-from i2i.errors import ImageError
+from i2i.errors import ImageError, check_word
 from i2i.images.formats import Format
 
 if TYPE_CHECKING:
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from i2i.images.units import Units
 
 Pixels = np.ndarray[Any, np.dtype[Any]]
+Background = Literal["white", "black"]
+Side = Literal["left", "right"]
 Depth = type[np.uint8] | type[np.uint16] | type[np.float32]
 
 
@@ -116,8 +118,9 @@ class Picture:
         planes = self.mapped(lambda plane: plane[:, some])
         return Picture(**planes, icc=self.icc, colour=self.colour, format=self.format, units=self.units)
 
-    def half(self, side: Literal["left", "right"]) -> "Picture":
+    def half(self, side: Side) -> "Picture":
         """The columns of one half, as `columns` gives them. Raises `ImageError` for an odd width."""
+        check_word("side", side, Side)
         middle, odd = divmod(self.width, 2)
         if odd:
             raise ImageError(f"odd width {self.width}; A and B side by side have equal widths")
@@ -185,8 +188,9 @@ class Picture:
         """Whether the last of the channels that `channels(count)` gives is alpha."""
         return count in (2, 4) and count not in (self.pixels.shape[2], self.band_count)
 
-    def composited_on(self, background: Literal["white", "black"]) -> "Picture":
+    def composited_on(self, background: Background) -> "Picture":
         """The picture on a background of one colour, without alpha; itself if it has none."""
+        check_word("background", background, Background)
         if self.alpha is None:
             return self
         full = white(self.pixels)

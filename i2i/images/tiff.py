@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from i2i.errors import ImageError
+from i2i.errors import ImageError, as_typed
 from i2i.images import colours
 from i2i.images import metadata as meta
 from i2i.images import tiff_directory as t
@@ -195,7 +195,7 @@ class Rows(Samples):
 def _check_range(values: Pixels, kind: str, no_data: float | None) -> None:
     """Raises `ImageError` for values below 0, floating-point values above 1, and those that are not finite."""
     known = "" if no_data is None else f" (the file's value for no data is {no_data:g})"
-    advice = "; only a model that knows the range of its values takes others (training with --range-a)"
+    advice = f"; only a model that knows the range of its values takes others (training with {as_typed('range_a')})"
     if odd := values.size - np.count_nonzero(np.isfinite(values)):
         raise ImageError(f"{odd} of {values.size} values are not finite{known}; expected 0 to 1{advice}")
     low, high = values.min(), values.max()

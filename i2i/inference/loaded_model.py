@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from i2i.errors import ImageError, ModelError, out_of_memory
+from i2i.errors import ImageError, ModelError, as_typed, out_of_memory
 from i2i.images import Pixels
 from i2i.images.picture import Depth
 from i2i.inference.options import ModelOptions
@@ -70,14 +70,15 @@ def too_much(config: "GeneratorConfig", height: int, width: int, reason: str, th
     """The message for a picture that does not fit into `there` bytes and, for that `reason`, cannot be streamed."""
     need = bytes_per_pixel(config) * height * width
     largest = int(min(height, width) * min(1.0, there / need) ** 0.5) // 64 * 64
-    hint = f"; --size {largest} would fit" if 0 < largest < min(height, width) else "; try a smaller --size"
+    would_fit = 0 < largest < min(height, width)
+    hint = f"; {as_typed('size', largest)} would fit" if would_fit else f"; try a smaller {as_typed('size')}"
     needs = f"{width}x{height} pixels need about {need / 1e9:.1f} GB here, {there / 1e9:.1f} GB are free"
     return f"{needs}, and {reason}{hint}"
 
 
 def not_finite(network: str, precision: str) -> str:
     """The message for a network whose values are no picture, with what may help."""
-    hint = "" if precision == "fp32" else "; --precision fp32 may help"
+    hint = "" if precision == "fp32" else f"; {as_typed('precision', 'fp32')} may help"
     return f"{network} makes values that are not finite of it in {precision}{hint}"
 
 

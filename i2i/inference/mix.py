@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 import numpy as np
 
 from i2i.config import to_mapping
-from i2i.errors import ModelError, UsageError
+from i2i.errors import ModelError, UsageError, as_typed
 from i2i.images import Pixels, with_depth
 from i2i.images.colours import from_linear, to_linear
 from i2i.images.picture import Depth
@@ -88,7 +88,7 @@ def _check_alike(translators: Mapping[str, Translator]) -> None:
             side = max(one[2], other[2])
             raise UsageError(
                 f"mix: {first} paints at {one[2]} pixels and {style} at {other[2]}; choose one for both: "
-                f"--paint-size {side}, or paint_size={side} in Python"
+                f"{as_typed('paint_size', side)}"
             )
 
 

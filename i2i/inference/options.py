@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from annotated_types import Interval
 
 from i2i.config import DeviceName
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed
 from i2i.models.info import MAX_SIDE, NOT_PAINTED, ModelInfo
 from i2i.urls import PathOrURL
 
@@ -159,7 +159,8 @@ class FolderOptions(ModelOptions):
     def check_style(self, style: object) -> None:
         """Raises `UsageError` unless there is a style or a mix of styles, and not both."""
         if bool(style) == bool(self.mix):
-            raise UsageError("expected one of --style and --mix, such as --style monet or --mix monet:0.6,vangogh:0.4")
+            one, several = as_typed("style", "monet"), as_typed("mix", "monet:0.6,vangogh:0.4")
+            raise UsageError(f"expected one of {as_typed('style')} and {as_typed('mix')}, such as {one} or {several}")
         if self.mix:
             parse_mix(self.mix)
 

@@ -12,7 +12,7 @@ from annotated_types import Ge, Interval
 
 from i2i import images
 from i2i.config import checked
-from i2i.errors import ImageError, ModelError, OutputError, UsageError
+from i2i.errors import ImageError, ModelError, OutputError, UsageError, as_typed
 from i2i.files import make_folders
 from i2i.images import Pixels
 from i2i.images.picture import split_alpha
@@ -61,7 +61,8 @@ class SampleOptions:
     def check(self) -> None:
         """Raises `UsageError` for options that contradict each other."""
         if self.out is None and self.grid is None:
-            raise UsageError("expected a folder for the pictures (--out) or a file for all in one (--grid)")
+            out, grid = as_typed("out"), as_typed("grid")
+            raise UsageError(f"expected a folder for the pictures ({out}) or a file for all in one ({grid})")
         if self.walk and self.count < 2:
             raise UsageError(f"walk = {self.walk}: goes from one picture to the next; count = {self.count}")
         if self.walk * (self.count - 1) >= MOST:
@@ -217,7 +218,7 @@ def _planned(sampler: Sampler, options: SampleOptions) -> list[tuple[str, int, f
     there = [] if options.overwrite else [path for path in paths if os.path.lexists(path)]
     if there:
         exist = counted(len(there), "output exists", "outputs exist")
-        raise UsageError(f"{exist} already, first {there[0]}; --overwrite replaces them")
+        raise UsageError(f"{exist} already, first {there[0]}; {as_typed('overwrite', True)} replaces them")
     return points
 
 

@@ -25,7 +25,7 @@ from i2i.acceleration import DTYPES, accelerate, shared_copy
 from i2i.acceleration.exchange import check_compiler, compile_in_place, refused
 from i2i.acceleration.inference import Engine
 from i2i.device import exact_float32
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed
 from i2i.files import atomic_write
 from i2i.inference.runtimes import Planes
 from i2i.inference.scaling import padded
@@ -147,7 +147,8 @@ def checked_onnx(network: nn.Module, info: ModelInfo, *, compact: bool = False) 
     differ.
     """
     if info.dropout:
-        raise UsageError("ONNX has no place for the noise of dropout, which stays on in this model: --dropout False")
+        off = as_typed("dropout", False, is_switch=False)
+        raise UsageError(f"ONNX has no place for the noise of dropout, which stays on in this model: {off}")
     for_translation(network, info.statistics)
     config, multiple = info.network_config(), info.size_multiple
     channels, side = config.in_channels, padded(64, multiple, config.minimum_size)
@@ -170,7 +171,7 @@ def rounded(network: nn.Module) -> nn.Module:
         if tensor.is_floating_point():
             tensor.copy_(tensor.half())
             if not tensor.isfinite().all():
-                raise UsageError(f"--half: {name} has numbers beyond 65,504, the largest of 16 bits; leave it out")
+                raise UsageError(f"half: {name} has numbers beyond 65,504, the largest of 16 bits; leave it out")
     return network
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from i2i.device import precise
-from i2i.errors import UsageError
+from i2i.errors import UsageError, as_typed, check_word
 
 Logits = Tensor | tuple[Tensor, ...]
 """The output of a discriminator: (N, …), or a tuple with one such tensor for each scale."""
@@ -116,7 +116,7 @@ def relativistic(better: Tensor, worse: Tensor) -> Tensor:
         sizes = " and ".join("x".join(map(str, logits.shape[-2:])) for logits in (better, worse))
         raise UsageError(
             f"gan_mode = 'relativistic': compares pictures patch by patch, but these have {sizes} patches; crop all "
-            "to one size (--preprocess resize_and_crop)"
+            f"to one size ({as_typed('preprocess', 'resize_and_crop')})"
         )
     return F.softplus(worse - better).mean()
 
@@ -161,6 +161,7 @@ class GANLoss:
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
+        check_word("mode", self.mode, GanMode)
         if self.label_smoothing and self.mode not in _LABELLED:
             raise UsageError(
                 f"label_smoothing = {self.label_smoothing}: gan_mode = {self.mode!r} has no labels; it is for "

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.device import exact_float32, precise
-from i2i.errors import UsageError
+from i2i.errors import UsageError, check_word
 from i2i.networks.projected import STRIDES, feature_network, vgg_features
 
 Features = Sequence[Sequence[Tensor]]
@@ -64,6 +64,7 @@ def patch_nce(queries: Tensor, keys: Tensor, temperature: float = 0.07, negative
     place. v⁻ are the keys of the other places of the picture, or of the batch. No gradient flows to the keys. The
     result is in float32 at least.
     """
+    check_word("negatives", negatives, Negatives)
     queries, keys = precise(queries), precise(keys.detach())
     if negatives == "batch":
         queries, keys = (x.flatten(0, 1)[None] for x in (queries, keys))

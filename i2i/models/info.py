@@ -15,7 +15,7 @@ from annotated_types import Ge, Interval
 
 from i2i import __version__
 from i2i.config import from_mapping, to_mapping
-from i2i.errors import ModelError, UsageError, nearest
+from i2i.errors import ModelError, UsageError, check_word, nearest
 from i2i.models.metadata import MAX_INFO_BYTES, naming, read_bounded, read_header, strict_json, without_controls
 
 if TYPE_CHECKING:
@@ -178,6 +178,7 @@ def describe(
     Domains are called A and B (the input of a GAN: noise) unless they have names. `dropout` has no effect on a network
     without any. A side with a palette has labels.
     """
+    check_word("direction", direction, Direction)
     config: Any = getattr(network, "config", network)
     training = training or Training()
     dataset = without_controls(training.dataset)  # a folder's name, which can be anything

@@ -16,12 +16,11 @@ from safetensors.torch import save as to_safetensors
 from torch import nn
 
 from i2i.config import to_mapping
-from i2i.errors import ModelError, UsageError
+from i2i.errors import ModelError, UsageError, check_word
 from i2i.files import atomic_write, make_folders
 from i2i.models import junyanz
 from i2i.models.info import (
     CONFIG_NAME,
-    DIRECTIONS,
     OWN,
     WEIGHTS_NAME,
     Direction,
@@ -178,8 +177,8 @@ def open_model(
     Raises `ModelError` naming the file for anything else, `UsageError` for options that do not fit it.
     """
     path = Path(path)
-    if direction not in (None, *DIRECTIONS):
-        raise UsageError(f"direction {direction!r}: expected {' or '.join(DIRECTIONS)}")
+    check_word("direction", direction, Direction | None)
+    check_word("statistics", statistics, Statistics | None)
     if is_checkpoint(path):
         network, info = _from_checkpoint(path, "b2a" if direction == "b2a" else "a2b", dropout, generator)
     else:

@@ -25,7 +25,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from i2i.download import Progress, download
-from i2i.errors import DownloadError, ModelError, UsageError
+from i2i.errors import DownloadError, ModelError, UsageError, as_typed
 from i2i.files import atomic_write, home, locked, sha256
 from i2i.models.info import CONFIG_NAME, WEIGHTS_NAME, Direction, read_info
 from i2i.models.metadata import MAX_FILE_BYTES, MAX_INFO_BYTES, naming, regular_file
@@ -150,8 +150,8 @@ def obtain(entry: Entry, *, fetch: bool = False, progress: Progress | None = Non
     if not _exists(checkpoint) and not fetch:
         size = "size not stated" if entry.size is None else f"{entry.size:,} bytes"
         raise UsageError(
-            f"style {entry.style!r} is not on this machine: --download fetches {entry.url} ({size}, licence not "
-            f"stated); or put that file at {checkpoint}"
+            f"style {entry.style!r} is not on this machine: {as_typed('download', True)} fetches {entry.url} ({size}, "
+            f"licence not stated); or put that file at {checkpoint}"
         )
     with locked(path.with_name(f"{path.name}.lock")):
         if _exists(path):

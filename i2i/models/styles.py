@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Literal
 
 from i2i.download import Progress
-from i2i.errors import ModelError, UsageError, nearest
+from i2i.errors import ModelError, UsageError, as_typed, check_word, nearest
 from i2i.files import home, is_reserved, make_folders
 from i2i.models import published
-from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, read_info
+from i2i.models.info import CONFIG_NAME, DIRECTIONS, WEIGHTS_NAME, Direction, read_info
 from i2i.terminal import printable
 from i2i.urls import path_of
 
@@ -49,7 +49,7 @@ def model_at(path: Path, direction: str | None = None) -> Path:
         raise ModelError(f"{path}: no model file ({names}) is in this folder{hint}")
     if direction is None and len(there) > 1:
         which = " or ".join(read_info(file).arrow for file in there.values())
-        raise UsageError(f"{path} translates in two directions; choose one, --direction {which}")
+        raise UsageError(f"{path} translates in two directions; choose one, {as_typed('direction')} {which}")
     if direction is not None and direction not in there:
         raise UsageError(f"{path} has no {direction}; it has {', '.join(there)}")
     return there[direction or next(iter(there))]
@@ -96,7 +96,7 @@ def install(
         raise UsageError(f"{name!r} cannot be the name of a style: Windows reserves it; choose another")
     target = installed_folder() / f"{name}.safetensors"
     if target.exists() and not overwrite:
-        raise UsageError(f"a style {name!r} is installed already ({target}); --overwrite replaces it")
+        raise UsageError(f"a style {name!r} is installed already ({target}); {as_typed('overwrite', True)} replaces it")
     source = model_at(Path(file), direction)
     from i2i.models import model_file
 
@@ -152,8 +152,7 @@ def find(
     `i2i.download.download`). Raises `UsageError` for what does not exist or is not
     here yet, `ModelError` for what cannot be used.
     """
-    if direction not in (None, *DIRECTIONS):
-        raise UsageError(f"direction {direction!r}: expected {' or '.join(DIRECTIONS)}")
+    check_word("direction", direction, Direction | None)
     if not isinstance(style, str | os.PathLike):
         raise UsageError(f"style = {style!r}: expected a name, a path, or hub:owner/name")
     if isinstance(style, str):
@@ -168,7 +167,7 @@ def find(
         if named is not None:
             return named
         if is_name(style) and not exists(Path(style)):
-            hint = f"{_suggestions(style)} --list-styles lists all names; hub:owner/name fetches a model"
+            hint = f"{_suggestions(style)} {as_typed('list_styles')} lists all names; hub:owner/name fetches a model"
             raise UsageError(f"style {style!r}: no such style, and no such run folder or model file.{hint}")
     return model_at(path_of(style) if isinstance(style, str) else Path(style), direction)
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from i2i.errors import check_word
+
 Norm = Literal["batch", "instance", "none"]
 DiscriminatorNorm = Literal["batch", "instance", "none", "spectral"]
 Padding = Literal["reflect", "replicate", "zero"]
@@ -211,6 +213,7 @@ def init_weights(network: nn.Module, kind: Init = "normal", gain: float = 0.02) 
     Biases are 0; batch norm scales are N(1, gain) and shifts 0. Depthwise convolutions of k×k are N(0, 1/k), which
     keeps the variance: no normalisation stands between them and the pointwise ones.
     """
+    check_word("kind", kind, Init)
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             _draw_weight(module, kind, gain)
@@ -244,6 +247,7 @@ def for_translation(network: nn.Module, statistics: Statistics = "batch", dropou
     (Isola et al. 2017, Sec. 3.4), and never updates anything. `"running"`: it takes the averages of training.
     `dropout`: the noise of pix2pix stays on. The network cannot be trained afterwards.
     """
+    check_word("statistics", statistics, Statistics)
     network.eval().requires_grad_(False)
     for module in network.modules():
         if isinstance(module, nn.Dropout):

@@ -15,7 +15,7 @@ from torch import nn
 
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.options import classes, of_one_size, ranges
-from i2i.errors import DivergedError, OutputError, UsageError
+from i2i.errors import DivergedError, OutputError, UsageError, as_typed
 from i2i.models import model_file
 from i2i.models.info import Training, describe
 from i2i.networks.blocks import finite
@@ -57,12 +57,13 @@ class BestScores:
         measured = score(by, state["measured"][1]) if state["measured"] else math.nan
         if by != self.metric and (best or math.isfinite(measured)):
             raise UsageError(
-                f"--best-metric cannot change within a run (so far: {by}). Use --best-metric {by} or a new --run folder"
+                f"{as_typed('best_metric')} cannot change within a run (so far: {by}). Use "
+                f"{as_typed('best_metric', by)} or a new {as_typed('run')} folder"
             )
         if floor != self.floor and best:
             raise UsageError(
-                f"--best-floor cannot change once a run has a best model (so far: "
-                f"{f'--best-floor {floor}' if floor else 'no --best-floor'}). Use the same, or a new --run folder"
+                f"{as_typed('best_floor')} cannot change once a run has a best model (so far: "
+                f"{as_typed('best_floor', floor)}). Use the same, or a new {as_typed('run')} folder"
             )
         self.of_states, self.of_files = state["best_metric"], state["best_written"]
 
@@ -220,8 +221,8 @@ class Checkpointer:
         steps = self.states.steps()
         last = f"the last good state is {self.states.path(steps[-1])}" if steps else "no state was saved before"
         return DivergedError(
-            f"training diverged at step {self.progress.step}: {reason}; {last}. A smaller --lr or --clip-grad 1 "
-            "usually helps, or --precision bf16 in place of fp16."
+            f"training diverged at step {self.progress.step}: {reason}; {last}. A smaller {as_typed('lr')} or "
+            f"{as_typed('clip_grad', 1)} usually helps, or {as_typed('precision', 'bf16')} in place of fp16."
         )
 
     def never_above_floor(self) -> str:
@@ -229,7 +230,7 @@ class Checkpointer:
         if not self.validation.floor or not self.validation.kept.measured or math.isfinite(self.best.of_files):
             return ""
         conditions = ", ".join(map(str, self.validation.floor))
-        return f"no validation came to {conditions} (--best-floor), so there is no best model file"
+        return f"no validation came to {conditions} ({as_typed('best_floor')}), so there is no best model file"
 
     def _note_state(self) -> None:
         """The state of this step is on the disk with its score: only now is it the one to beat."""

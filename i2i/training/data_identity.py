@@ -20,7 +20,7 @@ from i2i.data.datasets import Images, MixedImages
 from i2i.data.options import classes, ranges
 from i2i.data.pair import Datasets, ImagePairs
 from i2i.data.transforms import Sampled
-from i2i.errors import ModelError
+from i2i.errors import ModelError, as_typed
 from i2i.training.options import RunOptions
 from i2i.urls import real
 
@@ -28,7 +28,6 @@ SAMPLED = 32
 """A part of the content is kept for this number of pictures of each list."""
 _ENDS = 1 << 12
 _TRAINING, _HELD_OUT, _PAIRS = "training pictures", "held-out pictures", "pairs"
-_ELSEWHERE = "use another --run; --init-from takes weights alone"
 
 Rows = dict[int, tuple[int, int]]
 """By the hash of a picture's place: its size in bytes, and the hash of a part of its content or 0."""
@@ -124,7 +123,7 @@ class DataIdentity:
         if changes:
             raise ModelError(
                 f"{changes[0]}: the networks would take labels or values for others. Give what the run was started "
-                f"with, or {_ELSEWHERE}."
+                f"with, or {_elsewhere()}."
             )
 
     def _check_data(
@@ -142,12 +141,12 @@ class DataIdentity:
                 raise ModelError(
                     f"{option} was {was}, is now {now}, and these are other pictures ({different[0]}): its model files "
                     f"would say that they were trained on them. Give --{option.replace('_', '-')} {was}, or "
-                    f"{_ELSEWHERE}."
+                    f"{_elsewhere()}."
                 )
             if others := [c.name for c in of_kind if not c.same] or lost:
                 raise ModelError(
                     f"{option} = {now}: none of the {others[0]} is one that this run was trained on: "
-                    f"it would be another data set. Restore them, or {_ELSEWHERE}."
+                    f"it would be another data set. Restore them, or {_elsewhere()}."
                 )
 
 
@@ -240,3 +239,7 @@ def _part(path: Path) -> int:
             return _hash(begin + file.read(_ENDS))
     except OSError:
         return 0
+
+
+def _elsewhere() -> str:
+    return f"use another {as_typed('run')}; {as_typed('init_from')} takes weights alone"

@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from i2i.data.pair import ImagePairs
+from i2i.errors import as_typed
 from i2i.losses.adversarial import GANLoss
 from i2i.training.log import RunLog
 from i2i.training.options import RunOptions
@@ -69,8 +70,8 @@ class Saturated:
         named = ", ".join(f"{name} {median:.2g}" for name, median in sure.items())
         return (
             f"loss {named} over the last {self.WINDOW} steps, where guessing has {self.chance:.2g}: it is "
-            "always right, and the generator learns nothing from it. A smaller --ndf, or "
-            "--gan-mode nonsaturating, which penalises it, may help"
+            f"always right, and the generator learns nothing from it. A smaller {as_typed('ndf')}, or "
+            f"{as_typed('gan_mode', 'nonsaturating')}, which penalises it, may help"
         )
 
 
@@ -126,7 +127,7 @@ class NotLearning(Kept, extra="forbid"):
         named = ", ".join(f"{name} {share:.0%}" for name, share in shares.items())
         return (
             f"after {self.steps} steps its losses have hardly fallen ({named} of the start). If the samples do not "
-            "get better either, change --lr, or weaken the discriminator (--ndf)"
+            f"get better either, change {as_typed('lr')}, or weaken the discriminator ({as_typed('ndf')})"
         )
 
 
@@ -167,8 +168,9 @@ def output_equals_input(seen: Translation, least: float = 0.02) -> str | None:
     if distance >= least * span or (wanted is not None and wanted < 2 * least * span):
         return None
     return (
-        f"{seen.name} changes its input by {distance / span:.1%} of its range. Less --lambda-identity, or a "
-        "discriminator that sees more (--discriminator), may help"
+        f"{seen.name} changes its input by {distance / span:.1%} of its range. Less "
+        f"{as_typed('lambda_identity')}, or a "
+        f"discriminator that sees more ({as_typed('discriminator')}), may help"
     )
 
 
@@ -186,7 +188,7 @@ def colours_inverted(seen: Translation, most: float = -0.5) -> str | None:
     against = "target" if seen.targets else "input"
     return (
         f"{seen.name} is light where its {against} is dark (correlation {correlation:.2f}). Unless the domains "
-        "are so, start again, with another --seed or more --lambda-identity"
+        f"are so, start again, with another {as_typed('seed')} or more {as_typed('lambda_identity')}"
     )
 
 
@@ -206,7 +208,7 @@ def one_output(seen: Translation, least: float = 0.05) -> str | None:
     return (
         f"{seen.name} shows the same for {len(seen.outputs)} different {'inputs' if seen.inputs else 'noises'} (they "
         f"differ {outputs / wanted:.1%} as much as the {others}). The generator has collapsed: go back to a state "
-        "before, or start again with a smaller --lr"
+        f"before, or start again with a smaller {as_typed('lr')}"
     )
 
 

@@ -19,7 +19,7 @@ from i2i.data.options import check_mixing, check_one_domain, check_sizes
 from i2i.data.own import OwnDatasets, open_own
 from i2i.data.pair import Datasets
 from i2i.data.walking import identity
-from i2i.errors import ModelError, UsageError
+from i2i.errors import ModelError, UsageError, as_typed
 from i2i.machine import place
 from i2i.models import junyanz, styles
 from i2i.models.model_file import is_checkpoint, open_model
@@ -44,7 +44,7 @@ def train(algorithm: str | type[AnyAlgorithm], options: RunOptions, own: OwnData
     """
     algorithm = ALGORITHMS[algorithm] if isinstance(algorithm, str) else algorithm
     if (run := options.run) is None:
-        raise UsageError("run: a run folder is needed: --run runs/NAME")
+        raise UsageError(f"run: a run folder is needed: {as_typed('run', 'runs/NAME')}")
     check_place(options)
     place()  # contradictions are said before the data are read
     fetch_run(run)
@@ -77,10 +77,12 @@ def check_place(options: RunOptions) -> None:
         if any(identity(folder) in around for folder in searched(data)):  # none of toys, and of tables
             raise UsageError(
                 f"run = {options.run}: lies within {name} = {data}, where its sample grids would be taken for pictures "
-                "of the data set; give a folder elsewhere, such as --run runs/NAME"
+                f"of the data set; give a folder elsewhere, such as {as_typed('run', 'runs/NAME')}"
             )
         if real(data).is_relative_to(run / "samples"):
-            raise UsageError(f"{name} = {data}: lies among the sample grids of run = {options.run}; give another --run")
+            raise UsageError(
+                f"{name} = {data}: lies among the sample grids of run = {options.run}; give another {as_typed('run')}"
+            )
 
 
 def open_data(
@@ -143,7 +145,7 @@ def check_validation(options: RunOptions, data: Datasets) -> None:
     if (first := options.validate_every * len(data.train)) > total:
         raise UsageError(
             f"{name} = {getattr(options, name)!r}: the first validation comes after {first} images "
-            f"({options.validate_every} epochs), and the run ends after {total}; lower --validate-every"
+            f"({options.validate_every} epochs), and the run ends after {total}; lower {as_typed('validate_every')}"
         )
 
 
@@ -158,7 +160,7 @@ def check_metrics(algorithm: type[AnyAlgorithm], options: RunOptions, channels: 
         if metric == SWD and not algorithm.shows_targets(options):
             reason = (
                 "compares outputs with pictures of the domain that they should be of, and this run has none; use l1, "
-                "psnr or ssim, or give --lambda-gan and data of two domains"
+                f"psnr or ssim, or give {as_typed('lambda_gan')} and data of two domains"
             )
         elif metric != SWD and algorithm.from_noise:
             reason = (
@@ -181,7 +183,7 @@ def check_metrics(algorithm: type[AnyAlgorithm], options: RunOptions, channels: 
 def check_compile(algorithm: type[AnyAlgorithm], options: RunOptions) -> None:
     """Raises `UsageError` if `compile` contradicts another option, or is of no use to the algorithm."""
     if options.compile and not algorithm.compiles:
-        raise UsageError(f"compile = True: {algorithm.name} runs its generator layer by layer; leave out --compile")
+        raise UsageError(f"compile = True: {algorithm.name} runs its generator layer by layer; leave it out")
     if options.compile and options.low_memory:
         raise UsageError(
             "compile = True: a compiled network chooses what it keeps, and would not heed low_memory = True; "
@@ -196,9 +198,9 @@ def check_deterministic(algorithm: AnyAlgorithm, device: torch.device) -> None:
     modules = [module for network in algorithm.networks().values() for module in network.modules()]
     none = "deterministic: padding by reflection has no deterministic gradient on CUDA"
     if any(isinstance(module, BlurDownsample) for module in modules):
-        raise UsageError(f"{none}, and anti-aliased networks halve by it; use others, or leave out --deterministic")
+        raise UsageError(f"{none}, and anti-aliased networks halve by it; use others, or leave it out")
     if any(isinstance(module, nn.Conv2d) and module.padding_mode == "reflect" for module in modules):
-        raise UsageError(f"{none}; use --padding replicate, or leave out --deterministic")
+        raise UsageError(f"{none}; use {as_typed('padding', 'replicate')}, or leave it out")
 
 
 # The reference names a discriminator after the generator that it plays against: its D_A judges images of B.
@@ -229,7 +231,9 @@ def _load_embedding(F: PatchProjection, path: Path) -> None:
     if shapes != expected:
         wrong = next(name for name in expected | shapes if shapes.get(name) != expected.get(name))
         here = f"{wrong} is {shapes.get(wrong, 'missing')}, here {expected.get(wrong, 'missing')}"
-        raise ModelError(f"{path}: another patch embedding: {here}; --nce-layers and --ngf must agree")
+        raise ModelError(
+            f"{path}: another patch embedding: {here}; {as_typed('nce_layers')} and {as_typed('ngf')} must agree"
+        )
     F.load_state_dict(weights)
 
 
@@ -262,7 +266,7 @@ def _check(path: Path, name: str, network: nn.Module, config: NetworkConfig | Ow
     wrong = [key for key in keys if before[key] != now[key]]
     if wrong:
         differences = "; ".join(f"{key} is {before[key]!r}, {name} has {now[key]!r}" for key in wrong)
-        flags = {"width": "--ndf" if name.startswith("D") else "--ngf", "norm": "--norm", "bias": "--bias"}
-        options = [f"{flags[key]} {before[key]}" for key in wrong if key in flags]
+        names = {"width": "ndf" if name.startswith("D") else "ngf", "norm": "norm", "bias": "bias"}
+        options = [as_typed(names[key], before[key], is_switch=False) for key in wrong if key in names]
         hint = f"; start the run with {' '.join(options)}" if len(options) == len(wrong) else ""
         raise ModelError(f"{path}: does not fit {name}: {differences}{hint}")

@@ -18,7 +18,7 @@ from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.data.folders import listed
 from i2i.data.options import MAX_DAMAGED, classes
 from i2i.data.pair import Datasets, ImagePair, ImagePairs
-from i2i.errors import InputError, OutputError
+from i2i.errors import InputError, OutputError, as_typed
 from i2i.images.palettes import VOID, Palette, to_colours
 from i2i.networks.blocks import for_translation
 from i2i.training.health import HealthMonitor
@@ -163,7 +163,7 @@ class SkippedImages:
         if len(found) > MAX_DAMAGED * self.total:
             raise InputError(
                 f"{len(found)} of {self.total} pictures cannot be read, more than the {MAX_DAMAGED:.0%} that may be "
-                "left out (by --on-bad skip):",
+                f"left out (by {as_typed('on_bad', 'skip')}):",
                 *listed(found),
             )
 
@@ -291,7 +291,7 @@ class Monitor:
             if trained:
                 self.log.event(step, f"stopped after {step} steps: {reason}: {folder.path}")
             else:
-                again = "To go on, change --stop-when or --stop-patience"
+                again = f"To go on, change {as_typed('stop_when')} or {as_typed('stop_patience')}"
                 self.log.say(f"stopped already, after {step} steps: {reason}: {folder.path}. {again}")
         for text in next_commands(folder, self.algorithm.from_noise, "generator" in self.options.own):
             self.log.say(text)

@@ -8,7 +8,7 @@ from i2i.algorithms.algorithm import AnyAlgorithm, own_options
 from i2i.algorithms.options import NetworkOptions
 from i2i.data.options import of_one_size
 from i2i.data.pair import ImagePair
-from i2i.errors import ResourceError
+from i2i.errors import ResourceError, as_typed
 from i2i.networks import Own
 from i2i.training.schedule import TrainingOptions
 
@@ -45,9 +45,10 @@ def less_memory(options: RunOptions, batch_size: int) -> dict[str, str]:
     """Options with which a training takes less memory, each with its effect on the result; the smallest first."""
     found, parts = {}, options.micro_batches
     if options.has_residual_blocks and not options.low_memory and not options.compile:
-        found["--low-memory"] = "the same result"
+        found[as_typed("low_memory", True)] = "the same result"
     if batch_size > parts:
-        found[f"--micro-batches {next(n for n in range(parts + 1, batch_size + 1) if not batch_size % n)}"] = (
+        more = next(n for n in range(parts + 1, batch_size + 1) if not batch_size % n)
+        found[as_typed("micro_batches", more)] = (
             "batch norm sees each part alone"
             if options.norm == "batch"
             else "negatives come from each part alone"
@@ -55,12 +56,17 @@ def less_memory(options: RunOptions, batch_size: int) -> dict[str, str]:
             else "the same result"
         )
     if options.precision == "fp32":
-        found["--precision bf16"] = "coarser rounding"
+        found[as_typed("precision", "bf16")] = "coarser rounding"
     if batch_size > 1:
-        found["--batch-size 1" + (" --micro-batches 1" if parts > 1 else "")] = "another training, of smaller steps"
-    smaller = f"a --crop-size below {options.crop_size}" if of_one_size(options.preprocess) else "smaller pictures"
+        single = [as_typed(name, 1) for name in ("batch_size", *(("micro_batches",) if parts > 1 else ()))]
+        found[" ".join(single)] = "another training, of smaller steps"
+    smaller = (
+        f"a {as_typed('crop_size')} below {options.crop_size}"
+        if of_one_size(options.preprocess)
+        else "smaller pictures"
+    )
     found[smaller] = "another training"
     names = ("ngf", "ndf") if options.has_discriminator else ("ngf",)
-    if wide := [f"--{name} 32" for name in names if getattr(options, name) > 32]:
+    if wide := [as_typed(name, 32) for name in names if getattr(options, name) > 32]:
         found[" ".join(wide)] = "smaller networks"
     return found

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from i2i import __version__
 from i2i.config import RUN_CONFIG, has_config, of_run, run_yaml, to_mapping
-from i2i.errors import DivergedError, LockedError, OutputError, UsageError, explained
+from i2i.errors import DivergedError, LockedError, OutputError, UsageError, as_typed, explained
 from i2i.files import atomic_write, locked, store_of
 from i2i.machine import place
 from i2i.terminal import printable, say
@@ -200,7 +200,7 @@ def _check_own(place: StorePath, status: bytes) -> None:
     if writer != (socket.gethostname(), os.getpid()):
         raise LockedError(
             f"{place}: another training goes on with this run (pid {printable(writer[1])} on {printable(writer[0])}); "
-            "stop that one, or give another --run"
+            f"stop that one, or give another {as_typed('run')}"
         )
 
 

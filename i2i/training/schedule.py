@@ -16,7 +16,7 @@ from pydantic import StringConstraints
 from i2i.config import DeviceName
 from i2i.data.options import TOY, FolderOrURL, Layout, check_crop
 from i2i.data.walking import exists, is_file
-from i2i.errors import InputError, UsageError, nearest
+from i2i.errors import InputError, UsageError, as_typed, nearest
 from i2i.urls import StorePath
 
 if TYPE_CHECKING:
@@ -129,7 +129,7 @@ def check(options: "RunOptions", *, needs_data: bool = True, layout: Layout | No
     Raises `UsageError` for options that are missing or contradict each other, `InputError` for data that are not there.
     """
     if needs_data and options.data is None:
-        raise UsageError("data: missing; give --data a folder, a CSV file of pairs, or `toy`")
+        raise UsageError(f"data: missing; give {as_typed('data')} a folder, a CSV file of pairs, or `toy`")
     if not isinstance(options.data, StorePath) and options.data not in (None, TOY):
         from i2i.data.folders import near_to, train_folders
 
@@ -138,7 +138,7 @@ def check(options: "RunOptions", *, needs_data: bool = True, layout: Layout | No
         if layout:
             train_folders(options.data, layout)
     if options.run is not None and not isinstance(options.run, StorePath) and is_file(options.run):
-        raise UsageError(f"run = {options.run}: is a file; give --run the name of a folder")
+        raise UsageError(f"run = {options.run}: is a file; give {as_typed('run')} the name of a folder")
     if options.n_epochs + options.n_epochs_decay == 0:
         raise UsageError("n_epochs = 0, n_epochs_decay = 0: nothing to train")
     if options.batch_size != "auto":

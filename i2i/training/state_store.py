@@ -19,7 +19,7 @@ from annotated_types import Interval
 from pydantic import BaseModel, ConfigDict, InstanceOf, Strict
 from torch import Tensor
 
-from i2i.errors import ModelError, OutputError
+from i2i.errors import ModelError, OutputError, as_typed
 from i2i.files import atomic_write, sha256
 from i2i.terminal import say
 
@@ -196,8 +196,9 @@ class StateStore:
             raise _OtherVersion(f"{path}: written by a newer i2i (format {version}); upgrade i2i")
         if version < FORMAT_VERSION:
             raise _OtherVersion(
-                f"{path}: written by an older i2i (format {version}, expected {FORMAT_VERSION}); use another --run, "
-                "and --init-from for the weights of this one"
+                f"{path}: written by an older i2i (format {version}, expected {FORMAT_VERSION}); use "
+                f"another {as_typed('run')}, "
+                f"and {as_typed('init_from')} for the weights of this one"
             )
         return state
 

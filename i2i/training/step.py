@@ -21,6 +21,7 @@ from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm
 from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.device import choose_device
+from i2i.errors import as_typed, check_word
 from i2i.machine import end_with_torchrun, meet, place, together
 from i2i.training.options import RunOptions
 from i2i.training.schedule import Policy, TrainingOptions
@@ -118,6 +119,7 @@ def lr_factor(policy: Policy, epoch: int, n_epochs: int, n_epochs_decay: int, lr
     period at `n_epochs` (Loshchilov & Hutter 2017, Eq. 5, without restarts); `step` multiplies by 0.1 every
     `lr_decay_epochs`. 1 for `constant`, and for `plateau`, which follows a validation metric.
     """
+    check_word("policy", policy, Policy)
     if policy == "linear":
         return 1.0 - max(0, epoch + 1 - n_epochs) / (n_epochs_decay + 1)
     if policy == "step":
@@ -187,8 +189,9 @@ class Progress:
         """The option that says that no step is left, and what to type to go on."""
         if self.images_seen >= self.images_of_all_epochs:
             epochs = self.images_of_all_epochs // self.epoch_length
-            return f"n_epochs + n_epochs_decay = {epochs} are done; to go on, give more --n-epochs or --n-epochs-decay"
-        return f"max_steps = {self.max_steps}; to go on, give more --max-steps, or None for all epochs"
+            more = f"{as_typed('n_epochs')} or {as_typed('n_epochs_decay')}"
+            return f"n_epochs + n_epochs_decay = {epochs} are done; to go on, give more {more}"
+        return f"max_steps = {self.max_steps}; to go on, give more {as_typed('max_steps')}, or None for all epochs"
 
     def validation_due(self) -> bool:
         """Whether the last step ended an epoch after which there is a validation; a long step may end several."""

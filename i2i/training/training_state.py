@@ -5,7 +5,6 @@ and, where this training has one of the same name, of its shape.
 """
 
 import contextlib
-import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Annotated, Any, get_type_hints
 
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from i2i.algorithms.algorithm import AnyAlgorithm
 from i2i.config import from_mapping, to_mapping
-from i2i.errors import I2IError, ModelError
+from i2i.errors import I2IError, ModelError, as_typed
 from i2i.networks.blocks import finite
 from i2i.training.health import Episodes
 from i2i.training.run_folder import Changes
@@ -178,7 +177,7 @@ def _differences(what: str, saved: Mapping[str, Tensor], own: Mapping[str, Tenso
 def _refused(step: int, what: str) -> ModelError:
     return ModelError(
         f"the run's state of step {step} is none that i2i wrote: {what}. Remove its two files, state-{step:08d}.*, to "
-        "go on from the one before, or use another --run"
+        f"go on from the one before, or use another {as_typed('run')}"
     )
 
 
@@ -189,12 +188,14 @@ def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str, c
     """
     if state.get("algorithm") != algorithm.name:
         raise ModelError(
-            f"this run was trained by {state.get('algorithm')!r}, not by {algorithm.name!r}: use another --run"
+            f"this run was trained by {state.get('algorithm')!r}, not by {algorithm.name!r}: use another "
+            f"{as_typed('run')}"
         )
     if (was := state["direction"]) != direction:
         raise ModelError(
             f"direction was {was!r}, is now {direction!r}: every network would go on with the other domain's "
-            f"pictures. Give --direction {was}, or another --run; --init-from takes weights alone."
+            f"pictures. Give {as_typed('direction', was)}, or another {as_typed('run')}; {as_typed('init_from')} takes "
+            "weights alone."
         )
     before, now = state["architecture"], algorithm.architecture()
     if reason := algorithm.refusal(before):
@@ -218,11 +219,11 @@ def check_same(state: dict[str, Any], algorithm: AnyAlgorithm, direction: str, c
 def _another_architecture(differences: Sequence[str], changes: Changes, algorithm: AnyAlgorithm) -> ModelError:
     reasons, hints = _shaping(changes, algorithm), get_type_hints(type(algorithm.options))
     shown = "; ".join(differences[:3]) + (f" and {len(differences) - 3} more" if len(differences) > 3 else "")
-    way = "or another --run. To start a new run from its weights, use --init-from."
+    way = f"or another {as_typed('run')}. To start a new run from its weights, use {as_typed('init_from')}."
     if not reasons:
         return ModelError(f"this run has another architecture: {shown}. Give the options of its config.yaml, {way}")
     what = "; ".join(f"{name} was {changes[name][0]!r}, is now {changes[name][1]!r}" for name in reasons)
-    typed = " ".join(_as_typed(name, changes[name][0], hints.get(name)) for name in reasons)
+    typed = " ".join(as_typed(name, changes[name][0], is_switch=hints.get(name) is bool) for name in reasons)
     return ModelError(f"{what}: this run has another architecture. Give {typed}, {way}", f"Its networks: {shown}")
 
 
@@ -250,12 +251,3 @@ def _shaping(changes: Changes, algorithm: AnyAlgorithm) -> list[str]:
         return True
 
     return list(filter(shapes, changes))
-
-
-def _as_typed(name: str, value: object, hint: object) -> str:
-    """How an option is given that value on a command line."""
-    flag = f"--{name.replace('_', '-')}"
-    if hint is bool:
-        return flag if value else flag.replace("--", "--no-", 1)
-    words = [shlex.quote(str(word)) for word in (value if isinstance(value, list) else [value])]
-    return f"no {flag}" if value in (None, "", []) else " ".join((flag, *words))

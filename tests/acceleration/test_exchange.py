@@ -215,7 +215,7 @@ def test_an_own_network_stays_as_it_is() -> None:
 
 
 def test_another_purpose_is_refused() -> None:
-    with pytest.raises(UsageError, match="purpose = 'translation': expected training or inference"):
+    with pytest.raises(UsageError, match="purpose = 'translation': expected 'training' or 'inference'"):
         accelerate(nn.Sequential(), "translation")  # type: ignore[arg-type]
 
 

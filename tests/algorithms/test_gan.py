@@ -142,7 +142,7 @@ def test_noise_is_a_function_of_the_seed() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"crop_size": 32, "load_size": 32}, "crop_size = 32: dcgan_16 makes pictures of 16; give --crop-size 16"),
+        ({"crop_size": 32, "load_size": 32}, "crop_size = 32: dcgan_16 makes pictures of 16; give crop_size=16"),
         ({"direction": "b2a"}, "direction = 'b2a': a GAN goes from noise to pictures"),
         ({"preprocess": "none", "batch_size": 1}, "preprocess = none: the generator makes pictures of one size"),
         ({"generator": "resnet_9blocks"}, "generator = 'resnet_9blocks': translates pictures; .* dcgan_64"),
@@ -167,7 +167,7 @@ def test_impossible_options_are_refused_before_anything_starts(
 
 def test_two_domains_are_one_too_many(tmp_path: Path) -> None:
     write_folder(tmp_path / "data", "unpaired", count=2, size=16)
-    with pytest.raises(InputError, match=r"two domains; give one of them, such as --data .*trainB"):
+    with pytest.raises(InputError, match=r"two domains; give one of them, such as data=.*trainB"):
         train(GAN, GANRun(run=tmp_path / "run", **{**SMALL, "data": tmp_path / "data"}))
 
 

@@ -172,7 +172,7 @@ def test_the_loss_of_pairs_is_of_pairs_alone() -> None:
     ("name", "options", "said"),
     [
         ("cyclegan", {"instance_edges": True, "classes_a": "3"}, "instance_edges: CycleGAN's way back"),
-        ("cyclegan", {"classes_a": "3"}, "use --lambda-identity 0"),
+        ("cyclegan", {"classes_a": "3"}, "use lambda_identity=0"),
         (
             "cyclegan",
             {"paired_data": Path("toy"), "lambda_paired": 0.0},

@@ -14,7 +14,7 @@ from i2i import cli
 from i2i.algorithms import CUT, GAN, CycleGAN, Distill, Pix2Pix, Pix2PixHD
 from i2i.commands.train import PlanCommand, plan, size
 from i2i.commands.train import text as shown
-from i2i.errors import I2IError, InputError, UsageError
+from i2i.errors import I2IError, InputError, UsageError, on_command_line
 from i2i.training import estimate as costs
 from i2i.training import launch
 from i2i.training.estimate import Cost, OutOfMemory
@@ -108,7 +108,8 @@ def test_costs_follow_from_the_measurement():
 
 def tips(algorithm=CycleGAN, **given):
     options = options_class(algorithm)(**given)
-    return list(less_memory(options, options.batch_size))
+    with on_command_line():
+        return list(less_memory(options, options.batch_size))
 
 
 def test_tips_are_options_that_are_not_set_yet():
@@ -133,7 +134,7 @@ def test_a_limit(capsys, monkeypatch, as_json):
     monkeypatch.setattr(costs, "estimate", lambda algorithm, options, steps, seconds: Cost(options, MEASURED))
     plan("cyclegan", planned(CycleGAN, memory_limit="3GB", json=as_json))
     assert not as_json or json.loads(capsys.readouterr().out)["fits"]
-    with pytest.raises(UsageError, match=r"memory_limit = 2\.9GB: the training takes 3\.00 GB.*\n--micro-batches 2: "):
+    with pytest.raises(UsageError, match=r"memory_limit = 2\.9GB: the training takes 3\.00 GB.*\nmicro_batches=2: "):
         plan("cyclegan", planned(CycleGAN, memory_limit="2.9GB", json=as_json))
     assert not as_json or json.loads(capsys.readouterr().out)["fits"] is False
 

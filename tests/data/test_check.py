@@ -53,7 +53,7 @@ def cut_short(path: Path) -> None:
 def test_hidden_damage_is_found_before_the_training(tmp_path: Path) -> None:
     files = photos(tmp_path)
     cut_short(files[3])
-    with pytest.raises(InputError, match=r"1 picture cannot be read:\n.*03\.png.*\nUse --on-bad skip"):
+    with pytest.raises(InputError, match=r"1 picture cannot be read:\n.*03\.png.*\nUse on_bad='skip'"):
         open_datasets(options(tmp_path), paired=False)
     assert len(open_datasets(options(tmp_path, check="quick"), paired=False).train) == 20
     assert len(open_datasets(options(tmp_path, on_bad="skip"), paired=False).train) == 20
@@ -165,14 +165,14 @@ def labels(seed: int, classes: int, side: int = 24) -> np.ndarray:
 @pytest.mark.parametrize(
     ("classes", "kind", "said"),
     [
-        (2, "grey", "the numbers 0 and 1 alone, which a network sees as black. They seem to be masks: --classes-b 2"),
+        (2, "grey", "the numbers 0 and 1 alone, which a network sees as black. They seem to be masks: classes_b=2"),
         (
             5,
             "grey",
-            "from 0 to 4, which a network sees as nearly black. They seem to be indices of classes: --cl.*-b 5",
+            "from 0 to 4, which a network sees as nearly black. They seem to be indices of classes: classes_b=5",
         ),
-        (5, "three", "from 0 to 4.* --classes-b 5 takes them, saved as grey ones, as labels"),
-        (5, "palette", "a palette, of which they use the numbers 0 to 4.* labels by colour: --classes-b 5"),
+        (5, "three", "from 0 to 4.* classes_b=5 takes them, saved as grey ones, as labels"),
+        (5, "palette", "a palette, of which they use the numbers 0 to 4.* labels by colour: classes_b=5"),
         (5, "void", "from 0 to 4, and 255, which is no label"),
     ],
 )

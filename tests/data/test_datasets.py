@@ -415,5 +415,5 @@ def test_one_domain_set_has_no_second_domain(wrong: dict[str, Any]) -> None:
 
 
 def test_paired_share_needs_paired_data() -> None:
-    with pytest.raises(UsageError, match=r"paired_share = 0\.5: of what --paired-data names"):
+    with pytest.raises(UsageError, match=r"paired_share = 0\.5: of what paired_data names"):
         check_mixing(DataOptions(paired_share=0.5), supports_pairs=True)

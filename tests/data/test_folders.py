@@ -116,7 +116,7 @@ def test_wrong_csv(tmp_path, text, message):
         ([], "unpaired", "found nothing"),
         (["train/1.png"], "unpaired", "i2i train pix2pix"),
         (["A/1.png", "B/1.png"], "unpaired", "i2i train pix2pix"),
-        (["monet/trainA/1.png", "monet/trainB/1.png"], "unpaired", "Did you mean --data .*monet"),
+        (["monet/trainA/1.png", "monet/trainB/1.png"], "unpaired", "Did you mean data=.*monet"),
         (["traina/1.png", "trainB/1.png"], "unpaired", "Did you mean 'traina'"),
         (["trainA/1.png"], "unpaired", r"found trainA/ without trainB/\.$"),
         (["1.png", "2.png"], "unpaired", "2 pictures directly in it; `i2i prepare-dataset divide .* -o NEW`"),

@@ -128,7 +128,7 @@ def test_toy_labels() -> None:
     assert torch.equal(pair.a.sum(dim=0), torch.full((32, 32), -9.0))
     wrongs: list[dict[str, Any]] = [{"classes_b": "toy"}, {"classes_a": "facades"}]
     for wrong in wrongs:
-        with pytest.raises(UsageError, match="--classes-a toy"):
+        with pytest.raises(UsageError, match="classes_a='toy'"):
             open_datasets(DataOptions(data=Path("toy"), crop_size=32, load_size=32, **wrong), paired=True)
 
 
@@ -159,7 +159,7 @@ def test_instance_edges(tmp_path: Path, beside: bool) -> None:
 
 
 def test_instance_edges_need_label_inputs(indexed: Path) -> None:
-    with pytest.raises(UsageError, match="instance_edges: the input is no labels; --classes-a says which there are"):
+    with pytest.raises(UsageError, match="instance_edges: the input is no labels; classes_a says which there are"):
         channels(options(indexed, instance_edges=True))
     backwards = options(indexed, instance_edges=True, direction="b2a")
     assert channels(backwards) == (CLASSES + 1, 3) == tuple(map(len, _sides(backwards)))

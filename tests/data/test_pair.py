@@ -313,7 +313,7 @@ def test_too_many_open_files_are_said() -> None:
     _, most = limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (len(list(Path("/proc/self/fd").iterdir())) - 1, most))
     try:
-        with pytest.raises(ResourceError, match=r"^Too many open files .*ulimit -n.*--workers 0"):
+        with pytest.raises(ResourceError, match=r"^Too many open files .*ulimit -n.*workers=0"):
             list(got)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, limit)
@@ -325,7 +325,7 @@ def test_batches_that_find_no_room_say_so(monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "memfd_create", refused)
-    with pytest.raises(ResourceError, match=r"no room for a batch.*No space left.*--workers 0"):
+    with pytest.raises(ResourceError, match=r"no room for a batch.*No space left.*workers=0"):
         list(batches(Numbers(), 0, 4, 2, 1))
     monkeypatch.delattr(os, "memfd_create")
     assert numbers(batches(Numbers(), 0, 4, 2, 1)) == [[0, 1], [2, 3]]
@@ -344,7 +344,7 @@ def test_workers_that_cannot_start_say_why(monkeypatch):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(loader, "DataLoader", refused)
-    with pytest.raises(ResourceError, match=r"cannot be started: .*No space left.*--workers 0") as caught:
+    with pytest.raises(ResourceError, match=r"cannot be started: .*No space left.*workers=0") as caught:
         list(batches(Numbers(), 0, 4, 1, 2))
     assert caught.value.exit_code == 9
 

@@ -151,7 +151,7 @@ class Broken:
 
 def test_outputs_that_are_not_finite_are_not_measured_as_black(there: dict[str, Path]) -> None:
     broken: Any = Broken()
-    with pytest.raises(ModelError, match=r"0\.png: resnet makes values that are not finite of it in fp16; --prec"):
+    with pytest.raises(ModelError, match=r"0\.png: resnet makes values that are not finite of it in fp16; prec"):
         translate(broken, PictureFiles(items(there["made"])))
 
     class Nan(GeneratedImages):

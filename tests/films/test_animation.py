@@ -73,7 +73,7 @@ def test_one_that_does_not_move_is_a_film_of_one_frame(tmp_path: Path) -> None:
 
 def test_a_film_that_is_too_long_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "MAX_PIXELS", 3 * 48 * 64)
-    with pytest.raises(ImageError, match=r"12,288 pixels in all frames: a GIF may have 9,216; give -o NAME\.mp4"):
+    with pytest.raises(ImageError, match=r"12,288 pixels in all frames: a GIF may have 9,216; give out='NAME\.mp4'"):
         copied(animation(tmp_path / "a.gif"), tmp_path / "b.gif")
 
 

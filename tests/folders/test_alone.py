@@ -370,7 +370,7 @@ def test_a_gif_that_grows_too_large_ends_there(tmp_path: Path, monkeypatch: pyte
     report = translate_folder(source, tmp_path / "out" / "b.gif", used.translator)
     assert used.count == 10
     assert [record.reason for record in report.failed] == [
-        "33,792 pixels in all frames: a GIF may have 30,720; give -o NAME.mp4, or a smaller --size"
+        "33,792 pixels in all frames: a GIF may have 30,720; give out='NAME.mp4', or a smaller size"
     ]
     assert list((tmp_path / "out").iterdir()) == []
 

@@ -102,7 +102,7 @@ def test_a_mask_that_cannot_be_read_costs_its_picture_alone(source: Path, tmp_pa
         ({"mask": "masks"}, "no such file or folder. Did you mean 'mask'"),
         ({"mask": "empty"}, "has no mask for these pictures:"),
         ({"mask": "alpha", "alpha": "white"}, "mask alpha and alpha white contradict each other"),
-        ({"mix": {"one": 1}}, "expected one of --style and --mix, such as"),
+        ({"mix": {"one": 1}}, "expected one of style and mix, such as style='monet' or mix='monet:0.6,vangogh:0.4'"),
         ({"strength": 2}, "strength = 2"),
         ({"keep": "hue"}, "keep = 'hue'"),
     ],

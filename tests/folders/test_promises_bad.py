@@ -237,7 +237,7 @@ def test_too_little_memory_is_said_once(tmp_path: Path) -> None:
     used.together = 1  # type: ignore[attr-defined]
     source = folder(tmp_path / "in", [f"{i:02}.png" for i in range(20)])
     notices = translate_folder(source, tmp_path / "out", used, batch_size=16).notices
-    assert len(notices) == 1 and notices[0].endswith("--batch-size 1"), notices
+    assert len(notices) == 1 and notices[0].endswith("batch_size=1"), notices
 
 
 def _limited(monkeypatch: pytest.MonkeyPatch, pixels: int) -> None:

@@ -41,7 +41,7 @@ def test_inputs_with_one_output_path(tmp_path: Path, names: tuple[str, ...], opt
     with pytest.raises(UsageError, match=r"share their output paths") as caught:
         translate_folder(source, out, used, **options)
     assert str(caught.value).count(" → ") >= 2
-    assert "--on-collision suffix" in str(caught.value)
+    assert "on_collision='suffix'" in str(caught.value)
     assert not out.exists()
     report = translate_folder(source, out, used, on_collision="suffix", **options)
     assert len(report.done) == len(names) == len(tree(out)) == len({_folded(r.target) for r in report.done})
@@ -104,7 +104,8 @@ def test_outputs_that_exist_are_found_before_any_work(tmp_path: Path) -> None:
     (out / "deep").mkdir(parents=True)
     (out / "deep" / "d.tif").write_bytes(b"mine")
     with pytest.raises(
-        UsageError, match=r"1 output exists; choose --overwrite \(replace\) or --skip-existing \(keep\):\n.*d\.tif"
+        UsageError,
+        match=r"1 output exists; choose overwrite=True \(replace\) or skip_existing=True \(keep\):\n.*d",
     ):
         translate_folder(source, out, translator())
     assert tree(out) == {"deep/d.tif": b"mine"}
@@ -177,9 +178,9 @@ def test_in_place_needs_its_own_mind(tmp_path: Path, options: dict[str, Any]) ->
     before = tree(tmp_path)
     with pytest.raises(UsageError, match="contradict"):
         translate_folder(source, None, translator(), in_place=True, **options)
-    with pytest.raises(UsageError, match="give -o OUT, or --in-place"):
+    with pytest.raises(UsageError, match="give out='OUT', or in_place=True"):
         translate_folder(source, tmp_path / "out", translator(), in_place=True)
-    with pytest.raises(UsageError, match="give -o OUT, or --in-place"):
+    with pytest.raises(UsageError, match="give out='OUT', or in_place=True"):
         translate_folder(source, None, translator())
     assert tree(tmp_path) == before
 

@@ -140,7 +140,7 @@ def test_too_large_a_picture_for_a_unet_is_one_failed_item(tmp_path: Path, monke
     used = _with_room_for(200 * 200, "unet_32", tmp_path, monkeypatch)
     report = translate_folder(tmp_path / "in", tmp_path / "out", used)
     assert [(r.source.stem, r.status) for r in report.records] == [("100", "done"), ("300", "failed")]
-    assert "300x300 pixels need about" in report.failed[0].reason and "--size 192 would fit" in report.failed[0].reason
+    assert "300x300 pixels need about" in report.failed[0].reason and "size=192 would fit" in report.failed[0].reason
 
 
 @pytest.mark.promise("R37", "R38")

@@ -95,7 +95,7 @@ def test_styles_that_do_not_go_together_are_refused(pair: tuple[str, str], tmp_p
         (grey, "takes 3 channels and gives 3, .*grey.safetensors takes 1 and gives 1"),
         (labels, "labels.safetensors is a model of labels"),
         (colours, "colours.safetensors is a model of colours alone"),
-        (painter, "paints at 0 pixels and .* at 64; choose one for both: --paint-size 64"),
+        (painter, "paints at 0 pixels and .* at 64; choose one for both: paint_size=64"),
     ):
         with pytest.raises(UsageError, match=f"mix: .*{reason}"):
             i2i.load_mix({pair[0]: 1, other: 1}, **OPTIONS)

@@ -577,7 +577,7 @@ def test_a_folder_of_labels(tmp_path: Path) -> None:
     for name in ("one.png", "two.jpg"):
         images.write(tmp_path / "in" / name, Picture(PHOTO)) if (tmp_path / "in").mkdir(exist_ok=True) is None else None
     with pytest.raises(
-        UsageError, match=r"two\.jpg: this model makes labels, whose colours \.jpg would change; .*--format png"
+        UsageError, match=r"two\.jpg: this model makes labels, whose colours \.jpg would change; .*format='png'"
     ):
         translate_folder(tmp_path / "in", tmp_path / "out", labeller)
     assert not (tmp_path / "out").exists()

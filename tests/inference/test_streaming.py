@@ -226,7 +226,7 @@ def _loaded(config: GeneratorConfig, device: str) -> LoadedModel:
 def test_networks_without_streaming_name_a_size_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     config = generator_config("unet_128", width=2)
     monkeypatch.setattr("i2i.inference.loaded_model.available_memory", lambda: 10**7)
-    with pytest.raises(ImageError, match=r"4000x3000 pixels need about .* a U-Net takes .*; --size \d+ would fit"):
+    with pytest.raises(ImageError, match=r"4000x3000 pixels need about .* a U-Net takes .*; size=\d+ would fit"):
         _loaded(config, "cpu").by_bands(np.zeros((3, 3000, 4000), np.float32))
 
 
@@ -235,7 +235,7 @@ def test_on_a_gpu_it_is_its_memory_that_counts(monkeypatch: pytest.MonkeyPatch) 
     config = generator_config("unet_128", width=2)
     for name, value in (("mem_get_info", (2 * 10**6, 0)), ("memory_reserved", 10**7), ("memory_allocated", 2 * 10**6)):
         monkeypatch.setattr(f"torch.cuda.{name}", lambda device, value=value: value)
-    with pytest.raises(ImageError, match=r"0\.0 GB are free, and a U-Net takes .*; --size \d+ would fit"):
+    with pytest.raises(ImageError, match=r"0\.0 GB are free, and a U-Net takes .*; size=\d+ would fit"):
         _loaded(config, "cuda").by_bands(np.zeros((3, 3000, 4000), np.float32))
 
 

@@ -505,7 +505,7 @@ def test_options_that_do_not_fit(tmp_path: Path) -> None:
     model_file.save(tmp_path / "m.safetensors", network(), info())
     with pytest.raises(UsageError, match=r"translates b2a \(photo → monet\), not a2b"):
         open_model(tmp_path / "m.safetensors", direction="a2b")
-    with pytest.raises(UsageError, match="direction 'ab': expected a2b or b2a"):
+    with pytest.raises(UsageError, match="direction = 'ab': expected 'a2b' or 'b2a'"):
         open_model(tmp_path / "m.safetensors", direction="ab")
     for path in (tmp_path / "m.safetensors", checkpoint(tmp_path / "net.pth", RESNET)):
         with pytest.raises(UsageError, match="has no dropout"):

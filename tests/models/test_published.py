@@ -95,7 +95,7 @@ def test_commands_fetch_only_when_asked_and_show_how_far_they_are(
         else:
             find_model(NAME, EvaluationOptions(download=download))
 
-    with pytest.raises(UsageError, match=r"not on this machine: --download fetches https://"):
+    with pytest.raises(UsageError, match=r"not on this machine: download=True fetches https://"):
         use(False)
     assert server.requests == [] and capsys.readouterr().err == ""
     use(True)

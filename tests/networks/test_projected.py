@@ -98,7 +98,7 @@ def test_a_run_keeps_the_seed_of_its_projections(tmp_path: Path) -> None:
     """Resumed without `--seed` it ends bit for bit as one that was not interrupted; with another it does not go on."""
     run, straight = tmp_path / "run", tmp_path / "straight"
     train(CycleGAN, of_run(run, seed=5))
-    with pytest.raises(ModelError, match=r"^seed was 5, is now 6: this run has another architecture. Give --seed 5, "):
+    with pytest.raises(ModelError, match=r"^seed was 5, is now 6: this run has another architecture. Give seed=5, "):
         train(CycleGAN, of_run(run, seed=6, steps=2))
     train(CycleGAN, of_run(run, steps=2))
     train(CycleGAN, of_run(straight, seed=5, steps=2))

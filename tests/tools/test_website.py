@@ -159,7 +159,7 @@ def test_weights_are_rounded_to_16_bits_when_asked_for() -> None:
     assert rounded(layer).weight.item() == np.float16(0.1)
     with torch.no_grad():
         layer.weight.fill_(1e6)
-    with pytest.raises(UsageError, match=r"--half: weight has numbers beyond"):
+    with pytest.raises(UsageError, match=r"half: weight has numbers beyond"):
         rounded(layer)
 
 

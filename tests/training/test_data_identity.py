@@ -52,7 +52,7 @@ def test_added_and_removed_pictures_are_counted(photos: Path) -> None:
     assert "training pictures of B: of 4 1 changed, now 4" in found
     assert "held-out pictures of B: of 1 1 gone, 1 new, now 1; the best so far was measured on those before" in found
     assert "an epoch had 4 pictures, has now 5: epoch 3 becomes 2" in found
-    with pytest.raises(ModelError, match=r"data was elsewhere, is now .*these are other pictures .*--init-from"):
+    with pytest.raises(ModelError, match=r"data was elsewhere, is now .*these are other pictures .*; init_from takes"):
         told(photos, state, Path("elsewhere"))
 
 
@@ -63,7 +63,7 @@ def test_another_data_set_is_refused(photos: Path) -> None:
     write_folder(other, "unpaired", count=4, size=32, seed=7)
     with pytest.raises(ModelError, match=r"data was .*photos, is now .*other, and these are other pictures") as refused:
         told(other, state, photos)
-    assert "--init-from" in str(refused.value)
+    assert "init_from takes weights alone" in str(refused.value)
     with pytest.raises(ModelError, match="it would be another data set"):
         told(other, state)
     with pytest.raises(ModelError, match="it would be another data set"):

@@ -68,7 +68,7 @@ def test_no_larger_than_wanted() -> None:
 @pytest.mark.promise("R9")
 @pytest.mark.parametrize(("peak", "text"), [(9.5, "takes 9.50 GB of the 9.00 GB"), (13, "takes more than there is")])
 def test_not_even_one(peak: float, text: str) -> None:
-    with pytest.raises(I2IError, match=rf"batch_size = auto: one image of 256x256 {text}.*--low-memory"):
+    with pytest.raises(I2IError, match=rf"batch_size = auto: one image of 256x256 {text}.*low_memory=True"):
         found(lambda n: peak)
 
 

@@ -60,7 +60,7 @@ def test_max_steps_are_steps_whatever_came_before(batch: int, world: int) -> Non
     assert (
         made.finished
         and made.step == 20
-        and "max_steps = 20; to go on, give more --max-steps, or None" in made.why_finished()
+        and "max_steps = 20; to go on, give more max_steps, or None" in made.why_finished()
     )
 
 

@@ -52,7 +52,7 @@ def test_each_process_has_a_device_of_its_own(two_gpus: list[torch.device]) -> N
         with pytest.raises(UsageError, match="there are 2 CUDA devices"):
             choose_device(name, 2, 3)
     assert choose_device("cuda:1") == torch.device("cuda", 1)
-    with pytest.raises(UsageError, match=r"device = 'cuda:1': 2 processes need one each; give --device cuda"):
+    with pytest.raises(UsageError, match=r"device = 'cuda:1': 2 processes need one each; give cuda"):
         choose_device("cuda:1", 0, 2)
     assert choose_device("cpu", 1, 2) == torch.device("cpu")
 
@@ -69,13 +69,13 @@ def cyclegan(**options: Any) -> CycleGAN:
 
 def test_reflection_is_not_deterministic_on_cuda() -> None:
     cuda = torch.device("cuda", 0)
-    with pytest.raises(UsageError, match=r"use --padding replicate, or leave out --deterministic"):
+    with pytest.raises(UsageError, match=r"use padding='replicate', or leave it out"):
         check_deterministic(cyclegan(), cuda)
     check_deterministic(cyclegan(), torch.device("cpu"))
     for padding in ("replicate", "zero"):
         check_deterministic(cyclegan(padding=padding), cuda)
     antialiased = cyclegan(padding="replicate", generator="resnet_1blocks_antialiased")
-    with pytest.raises(UsageError, match=r"anti-aliased networks halve by it; use others, or leave out"):
+    with pytest.raises(UsageError, match=r"anti-aliased networks halve by it; use others, or leave it out"):
         check_deterministic(antialiased, cuda)
 
 
@@ -95,7 +95,7 @@ def test_the_patch_embedding_goes_on_from_its_file(tmp_path: Path) -> None:
 def test_another_embedding_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "latest_net_F.pth"
     torch.save(cut(ngf=8).networks()["F"].state_dict(), path)
-    with pytest.raises(ModelError, match=r"mlp_1\.0\.weight is \(\d+, 16\), here \(\d+, 8\); --nce-layers and --ngf"):
+    with pytest.raises(ModelError, match=r"mlp_1\.0\.weight is \(\d+, 16\), here \(\d+, 8\); nce_layers and ngf"):
         initialise(cut(), [path])
     torch.save({"model.0.weight": torch.zeros(3)}, path)
     with pytest.raises(ModelError, match="not a patch embedding of CUT"):

@@ -130,7 +130,7 @@ def test_conditions_that_are_none(text: str, message: str) -> None:
         ),
         (
             {"stop_patience": 3, "validate_every": 5, "max_steps": None, "n_epochs": 2, "n_epochs_decay": 1},
-            r"stop_patience = 3: the first validation .* lower --validate-every",
+            r"stop_patience = 3: the first validation .* lower validate_every",
         ),
         ({"best_metric": "fid"}, "best_metric = 'fid': .*'l1', 'psnr', 'ssim', 'swd', .*'mean_iou'"),
         ({"best_floor": "luminance=0.5"}, "best_floor = 'luminance=0.5': unknown metric"),
@@ -422,9 +422,9 @@ def test_a_run_that_has_a_best_model_keeps_its_floor(extra: bool) -> None:
     one.validation.kept.validation_extra = extra
     assert judged(one, 3, 0.1, 0.6)
     for floor in ("luminance_ssim=0.4,l1=0.25", "luminance_ssim=0.5", "luminance_ssim=0.50000001,l1=0.25", ""):
-        with pytest.raises(UsageError, match=r"cannot change .* \(so far: --best-floor l1<=0.25,luminance_ssim>=0.5\)"):
+        with pytest.raises(UsageError, match=r"cannot change .* \(so far: best_floor='l1<=0.25,luminance_ssim>=0.5'\)"):
             resumed(one, 3, best_floor=floor)
-    with pytest.raises(UsageError, match=r"--best-metric cannot change within a run \(so far: l1\)"):
+    with pytest.raises(UsageError, match=r"best_metric cannot change within a run \(so far: l1\)"):
         resumed(one, 3, best_floor=one.validation.options.best_floor, best_metric="psnr")
     for same in ("l1<=0.25, luminance_ssim>=5e-1", "luminance_ssim=0.5,l1=0.25,luminance_ssim=0.50"):
         assert resumed(one, 3, best_floor=same).validation.score_at(3) == 0.1

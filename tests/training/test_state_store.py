@@ -178,7 +178,7 @@ def test_a_state_of_an_older_version_is_no_damage(tmp_path: Path, monkeypatch: p
     monkeypatch.setattr("i2i.training.state_store.FORMAT_VERSION", 1)
     StateStore(tmp_path).save(1, content(1))
     monkeypatch.undo()
-    with pytest.raises(ModelError, match=r"older i2i \(format 1, expected 2\); use another --run, and --init-from"):
+    with pytest.raises(ModelError, match=r"older i2i \(format 1, expected 2\); use another run, and init_from"):
         StateStore(tmp_path).latest()
 
 

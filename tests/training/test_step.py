@@ -71,7 +71,7 @@ def test_micro_batches_add_up(parts: int) -> None:
     ],
 )
 def test_the_same_result_is_promised_where_it_is_so(options: RunOptions, said: str) -> None:
-    assert f"--micro-batches 2 {said}, " in str(batch_too_large(pair(4), options))
+    assert f"micro_batches=2 {said}, " in str(batch_too_large(pair(4), options))
 
 
 class Game(Algorithm):

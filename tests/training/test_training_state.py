@@ -259,7 +259,7 @@ def test_weights_of_the_reference_without_normalisation(tmp_path: Path) -> None:
     files = saved_as_reference(theirs, {"G_A": "G_AB", "D_A": "D_B"}, tmp_path)
     initialise(ours, files)
     assert equal(ours.G_AB, theirs.G_AB) and equal(ours.D_B, theirs.D_B)
-    with pytest.raises(ModelError, match=r"bias is False, G_AB has True; start the run with --bias False"):
+    with pytest.raises(ModelError, match=r"bias is False, G_AB has True; start the run with bias=False"):
         initialise(other, files)
     explicit = CycleGAN(replace(CYCLEGAN, bias=True))
     path = tmp_path / "a2b.safetensors"

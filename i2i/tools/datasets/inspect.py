@@ -220,8 +220,8 @@ def _remarks(found: Sequence[Group], looks: dict[Path, Look]) -> Iterator[str]:
         seen = [looks[path].seen for path in group.paths if looks[path].seen]
         for side, domain in enumerate(group.domain or "?"):
             where = f"{group.name}, {domain}" if len(group.domain) == 2 else group.name
-            option = f"--classes-{domain.lower()}" if group.domain else "--classes-a or --classes-b"
-            yield from remarks(where, [pictures[side] for pictures in seen], option)
+            options = [f"classes_{side}" for side in (domain.lower() if group.domain else "ab")]
+            yield from remarks(where, [pictures[side] for pictures in seen], *options)
 
 
 def _problems(found: Sequence[Group], looks: dict[Path, Look]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from typing import Literal, TypeVar
 
 from i2i.data.folders import SPLITS, find_images, listed, refuse
 from i2i.data.walking import exists, is_folder
-from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError
+from i2i.errors import ExistsError, ImageError, InputError, OutputError, UsageError, check_word
 from i2i.files import appeared, atomic_write, make_folders, sha256
 from i2i.terminal import counted
 from i2i.urls import real
@@ -177,6 +177,7 @@ def split_dataset(
     of the same name in them are a pair. Raises `InputError` for a folder without pictures or with too few,
     `UsageError` for fractions that leave no training pictures and as to the outputs, `OutputError` for the disk.
     """
+    check_word("domain", domain, Literal["A", "B"] | None)
     if not (0 <= val < 1 and 0 <= test < 1 and val + test < 1):
         raise UsageError(f"--val {val:g} and --test {test:g} leave nothing to train on; together they are below 1")
     check_place(out, (folder,))
