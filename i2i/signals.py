@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import Any, Literal, NoReturn
@@ -82,6 +83,15 @@ class Signals:
         return again and number in self._impatient
 
 
+class _Base(Signals):
+    """The outermost context, in which the listener ends the process."""
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        super()._note(number, frame)
+        if _entered[-1:] == [self]:
+            time.sleep(GRACE)  # so that nothing more is begun until then
+
+
 @contextlib.contextmanager
 def at_once() -> Iterator[None]:
     """While entered, a demand to end at once is met within `GRACE` seconds, whatever the main thread is doing.
@@ -91,7 +101,7 @@ def at_once() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with Signals((signal.SIGTERM,), impatient=(signal.SIGINT,)) as base, _Listener(base):
+    with _Base((signal.SIGTERM,), impatient=(signal.SIGINT,)) as base, _Listener(base):
         yield
 
 
