@@ -218,16 +218,24 @@ def segments(target: Path, facts: Mapping[str, Any]) -> Iterator[Segments]:
     Raises `LockedError` if another process is at work on them, `OutputError` if the folder cannot be made.
     """
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:16]
-    stem = f".i2i-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
-    folder = target.with_name(f"{stem}{digest}.film")
-    for other in target.parent.glob(f"{stem}*.film"):
-        if other != folder:
-            with contextlib.suppress(LockedError, OutputError), locked(other / _LOCK, _BUSY):
-                shutil.rmtree(other, ignore_errors=True)
+    folder = target.with_name(f"{_stem(target)}{digest}.film")
+    remove_segments(target, but=folder)
     with locked(folder / _LOCK, _BUSY):
         yield Segments(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()  # if there is nothing in it
+
+
+def remove_segments(target: Path, but: Path | None = None) -> None:
+    """Removes all segments of the film at `target` but those in the folder `but`, and those that a process works on."""
+    for other in target.parent.glob(f"{_stem(target)}*.film"):
+        if other != but:
+            with contextlib.suppress(LockedError, OutputError), locked(other / _LOCK, _BUSY):
+                shutil.rmtree(other, ignore_errors=True)
+
+
+def _stem(target: Path) -> str:
+    return f".i2i-{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:8]}-"
 
 
 MAX_PIXELS = 1 << 27

@@ -21,6 +21,7 @@ from i2i import __version__
 from i2i.config import option_names
 from i2i.errors import I2IError, InputError, ModelError, OutputError, UsageError
 from i2i.files import refused, sha256
+from i2i.films import remove_segments
 from i2i.folders import stores
 from i2i.folders.jobs import Job
 from i2i.folders.pipeline import Pipeline
@@ -337,6 +338,8 @@ class Journal:
         for job, before in zip(jobs, self._part.before, strict=True):
             if not job.refused and stamp(job, self._start) not in (None, before):
                 found[job] = Record.of(job, "done")
+                if job.film:  # lost before its segments were removed
+                    remove_segments(absolute(job, self._start).target)
         with suppress(OSError):
             for line in self._path.read_text("ascii").splitlines():
                 with suppress(ValueError):  # the last line may be torn

@@ -22,6 +22,7 @@ from losing_executor import LosingExecutor
 
 from i2i.errors import I2IError, InputError, ModelError, OutputError, ResourceError, SomeFailed, UsageError
 from i2i.files import locked
+from i2i.films import segments
 from i2i.folders.batch import translate_folder
 from i2i.folders.jobs import Job
 from i2i.folders.pipeline import Pipeline
@@ -194,6 +195,24 @@ def test_a_part_that_runs_again_finds_what_it_finished(tmp_path: Path, style: Pa
     if not written_down:  # lost in between
         (tmp_path / "1.jsonl").write_bytes(b"")
     assert translate_part(work, part) == first and path.read_bytes() == once != before
+
+
+@pytest.mark.promise("R54")
+def test_a_film_whose_worker_was_lost_at_its_end_leaves_no_segments(tmp_path: Path, style: Path) -> None:
+    path = tmp_path / "in" / "a.webp"
+    path.parent.mkdir()
+    animation(path, moving(3, 24, 16))
+    work = Work.of(style, FolderOptions(in_place=True), None)
+    work = replace(work.with_resolved(check_worker(work)), folder=tmp_path)
+    job = Job(str(path), str(path), "a.webp", film=True)
+    part = Part(1, (job,), (stamp(job, ""),))
+    translate_part(work, part)
+    once = path.read_bytes()
+    (tmp_path / "1.jsonl").write_bytes(b"")
+    with segments(path, {"frames": 3}) as kept:
+        kept.add(b"segment", {})
+    translate_part(work, part)
+    assert [(at.name, at.read_bytes()) for at in path.parent.iterdir()] == [("a.webp", once)]
 
 
 @dataclass(frozen=True)
