@@ -22,7 +22,6 @@ from i2i.models.info import describe
 from i2i.models.model_file import open_model
 from i2i.networks.blocks import for_translation, init_weights
 from i2i.tools.datasets.shape import split_dataset
-from i2i.training.step import lr_factor
 
 ROOT = Path(__file__).parents[1] / "i2i"
 ROOMS = (
@@ -121,7 +120,6 @@ WRONG: dict[str, Callable[[], object]] = {
     "direction": lambda: describe(LAYER, direction="b2b"),  # type: ignore[arg-type]
     "negatives": lambda: patch_nce(torch.ones(1, 2, 2), torch.ones(1, 2, 2), negatives="all"),  # type: ignore[arg-type]
     "mode": lambda: GANLoss("lsgann"),  # type: ignore[arg-type]
-    "policy": lambda: lr_factor("lineal", 0, 1, 1),  # type: ignore[arg-type]
     "direction of a toy": lambda: ToyPairs(direction="A2B"),  # type: ignore[arg-type]
     "domain": lambda: split_dataset(Path(), Path("new"), domain="C"),  # type: ignore[arg-type]
     "statistics of a model": lambda: open_model(tiny_teacher(), statistics="b"),  # type: ignore[arg-type]

@@ -21,7 +21,7 @@ from i2i.algorithms.algorithm import DISCRIMINATOR, AnyAlgorithm
 from i2i.data.options import batch_size
 from i2i.data.pair import ImagePair
 from i2i.device import choose_device
-from i2i.errors import as_typed, check_word
+from i2i.errors import as_typed
 from i2i.machine import end_with_torchrun, meet, place, together
 from i2i.training.options import RunOptions
 from i2i.training.schedule import Policy, TrainingOptions
@@ -119,7 +119,6 @@ def lr_factor(policy: Policy, epoch: int, n_epochs: int, n_epochs_decay: int, lr
     period at `n_epochs` (Loshchilov & Hutter 2017, Eq. 5, without restarts); `step` multiplies by 0.1 every
     `lr_decay_epochs`. 1 for `constant`, and for `plateau`, which follows a validation metric.
     """
-    check_word("policy", policy, Policy)
     if policy == "linear":
         return 1.0 - max(0, epoch + 1 - n_epochs) / (n_epochs_decay + 1)
     if policy == "step":
