@@ -1,4 +1,4 @@
-"""What a message says of options: as they are typed in a command, or given in Python; and the words that they take."""
+"""Messages name options as they are typed in a command or given in Python, and the words that an option takes."""
 
 import ast
 import re
@@ -93,7 +93,7 @@ OF_OTHERS = re.compile(
     "pip install|in Docker: --shm-size|^--verify$|the command prints the report with --json|^--style $"
     "|^ --direction a2b$|--download fetches what is|^--style also takes"
 )
-"""Of other programs; and of what a command alone has: commands to type, the table of --list-styles."""
+"""These belong to other programs or to commands alone: commands to type, the table of --list-styles."""
 
 Colour = Literal["red", "green", "blue"]
 

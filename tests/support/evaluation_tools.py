@@ -47,7 +47,7 @@ def flat(path: Path, pixels: np.ndarray[Any, Any]) -> Path:
 
 
 def model(path: Path, direction: Any = "a2b", algorithm: str = "cyclegan", seed: int = 3, **told: Any) -> Path:
-    """An untrained network, always the same of a seed; `told` is said of it."""
+    """An untrained network, the same for the same seed, with the facts `told` in its file."""
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         network = init_weights(ResnetConfig(width=2, blocks=0).build(), gain=0.3)

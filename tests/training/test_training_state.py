@@ -141,7 +141,7 @@ def test_an_architecture_of_which_no_option_is_the_reason() -> None:
 
 
 def state_of(algorithm: Algorithm) -> dict[str, Any]:
-    """What a state says of networks."""
+    """The networks as a state describes them."""
     weights = {name: network.state_dict() for name, network in algorithm.networks().items()}
     architecture = copy.deepcopy(algorithm.architecture())
     return {"algorithm": algorithm.name, "direction": "a2b", "architecture": architecture, "networks": weights}
