@@ -68,7 +68,8 @@ class CUTOptions(UnpairedOptions):
     algorithm = "cut"
 
     generator: GeneratorName = "resnet_9blocks_antialiased"
-    """`resnet_<n>blocks`, the same with `_antialiased`, `_smooth` or `_resize`, or `mobile_resnet_<n>blocks`."""
+    """`resnet_<n>blocks`, the same with `_antialiased`, `_smooth` or `_resize`, or `mobile_resnet_<n>blocks`, the
+    same with `_subpixel`."""
     discriminator: DiscriminatorName = "patchgan_70_antialiased"
     """`patchgan_<patch width>` (16, 34, 70, 142, 286), the same with `_antialiased`, `_spectral` (weights normalised in
     place of activations, Miyato et al. 2018) and `_multiscale` (Wang et al. 2018), in this order, `pixelgan`, or
@@ -247,10 +248,11 @@ def _check(options: CUTOptions, in_channels: int, out_channels: int) -> None:
 
 
 def paper_layers(config: ResnetConfig) -> tuple[int, ...]:
-    """The layers of App. C.1: pixels, both halving convolutions, the first and the fifth (or last) block."""
+    """The layers of App. C.1: pixels, both halving convolutions (or the one that quarters the size), the first and the
+    fifth (or last) block."""
     first = config.first_block
     blocks = {first, first + min(config.blocks, 5) - 1} if config.blocks else set()
-    return (0, 4, 4 + config.halving_layers, *sorted(blocks))
+    return (0, *((1,) if config.subpixel else (4, 4 + config.halving_layers)), *sorted(blocks))
 
 
 def patches_at(features: Tensor, places: Tensor) -> Tensor:

@@ -146,9 +146,10 @@ class DistillOptions(UnpairedOptions):
     teacher: Annotated[str, STYLE_OR_PATH] = ""
     """The generator to learn from: a model file, a run folder, the name of a style, or hub:owner/name."""
     generator: GeneratorName = "mobile_resnet_9blocks"
-    """The student: `mobile_resnet_<n>blocks`, or any other that takes no more multiplications than its teacher."""
+    """The student: `mobile_resnet_<n>blocks`, the same with `_subpixel`, or any other that takes no more
+    multiplications than its teacher."""
     ngf: Annotated[int, Interval(ge=1, le=512)] = 16
-    """Channels of the student's first layer."""
+    """A quarter of the channels of the student's residual blocks."""
     input_share: Annotated[float, Interval(ge=0, le=0.9)] | None = None  # type: ignore[assignment]
     """The share of the picture itself in the result of a residual student; by default its teacher's."""
     lambda_L1: Annotated[float, Ge(0)] = 10.0

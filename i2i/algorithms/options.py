@@ -50,7 +50,8 @@ class NetworkOptions(DataOptions):
 
     generator: GeneratorName = "resnet_9blocks"
     """The generator: `resnet_<n>blocks`, `unet_<size>` or `mobile_resnet_<n>blocks` (a tenth of the multiplications). A
-    `resnet` also comes with `_antialiased`, `_smooth` or `_resize`, a `unet` with `_attention`."""
+    `resnet` also comes with `_antialiased`, `_smooth` or `_resize`, a `unet` with `_attention`, a `mobile_resnet` with
+    `_subpixel`, which takes half the time."""
     discriminator: DiscriminatorName = "patchgan_70"
     """The discriminator: `patchgan_<patch width>` (16, 34, 70, 142, 286), `pixelgan` or `projected` (Sauer et al.
     2021). A `patchgan` also comes with `_antialiased`, `_spectral` (Miyato et al. 2018) and `_multiscale` (Wang et al.

@@ -13,11 +13,12 @@ from typing import Literal, cast
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from i2i.acceleration.inference import Moments
 from i2i.acceleration.rows import Affine, Convolution, Doubling, RowLayer
-from i2i.networks.blocks import BilinearUpsample, Blur, BlurUpsample, PaddingMode, SmoothUpsample, blur_filter
-from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator, SeparableConv2d
+from i2i.networks.blocks import BilinearUpsample, Blur, BlurUpsample, PaddingMode, blur_filter
+from i2i.networks.resnet import ConvNormReLU, ResidualBlock, ResnetGenerator
 
 Kind = Literal["convolution", "norm", "relu", "tanh", "fork", "add", "mix"]
 _EPSILON = 1e-5  # that of `InstanceNorm`
@@ -54,6 +55,8 @@ def layers_of(network: ResnetGenerator) -> list[Layer]:
     for kind, module in _flat(network):
         if isinstance(module, BilinearUpsample | BlurUpsample | nn.ConvTranspose2d):
             zoom *= 2
+        elif isinstance(module, nn.PixelShuffle):
+            zoom, channels = zoom * module.upscale_factor, channels // module.upscale_factor**2
         elif isinstance(module, Blur | nn.Conv2d):
             zoom /= module.stride if isinstance(module, Blur) else module.stride[0]
         channels = getattr(module, "out_channels", channels)
@@ -91,7 +94,7 @@ def _normed(convolution: nn.Module, norm: nn.Module) -> Iterator[tuple[Kind, nn.
 
 
 def _convolutions(module: nn.Module) -> Iterator[tuple[Kind, nn.Module]]:
-    if isinstance(module, SeparableConv2d | SmoothUpsample):
+    if isinstance(module, nn.Sequential):  # a separable or a sub-pixel convolution, a smooth upsampling
         for part in module:
             yield from _convolutions(part)
     elif not isinstance(module, nn.Identity):
@@ -99,7 +102,12 @@ def _convolutions(module: nn.Module) -> Iterator[tuple[Kind, nn.Module]]:
 
 
 def convolution(module: nn.Module, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu") -> RowLayer:
-    """The convolution that is to run over rows, in that type, on the device where the module is."""
+    """The convolution that is to run over rows, in that type, on the device where the module is.
+
+    The shuffle of a sub-pixel convolution makes two rows of each, whatever rows come.
+    """
+    if isinstance(module, nn.PixelShuffle):
+        return lambda rows, last: F.pixel_shuffle(rows, module.upscale_factor)
     if isinstance(module, Blur):
         return Convolution(module.filt.to(dtype), None, module.stride, 1, module.edge, len(module.filt))
     if isinstance(module, BlurUpsample):

@@ -266,16 +266,18 @@ def normalised(shapes: Shapes, convolution: str, norm: str) -> dict[str, Any]:
 
 
 def _resnet(shapes: Shapes) -> ResnetConfig:
-    separable = "down.0.conv.pointwise.weight" in shapes
-    head = shapes["head.pointwise.weight" if separable else "head.weight"]
+    separable, subpixel = "up.0.conv.pointwise.weight" in shapes, "head.conv.weight" in shapes
+    head = shapes["head.conv.weight" if subpixel else "head.pointwise.weight" if separable else "head.weight"]
     width, channels, *_ = shapes["stem.conv.weight"]
     blur = "down.0.conv.downsample.filt" if separable else "down.0.downsample.filt"
+    antialiased = blur in shapes or subpixel  # which halves in its first convolution alone
     return ResnetConfig(
         in_channels=channels,
-        out_channels=head[0],
-        width=width,
+        out_channels=head[0] // 4 if subpixel else head[0],
+        width=width // 4 if subpixel else width,
+        subpixel=subpixel,
         blocks=count(shapes, r"blocks\.\d+\.conv1\.(pointwise\.)?weight"),
-        downsampling="antialiased" if blur in shapes else "strided",
+        downsampling="antialiased" if antialiased else "strided",
         upsampling=_upsampling(shapes, "up.0.conv" if separable else "up.0", separable),
         separable=separable,
         **normalised(shapes, "stem.conv", "stem.norm"),

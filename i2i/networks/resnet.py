@@ -11,6 +11,9 @@ convolution after a blur, or an interpolation, to double the size.
 separable too, the convolutions of 1×1 run at the smaller of the two sizes, and no normalisation stands between the two
 convolutions (as in Xception, Chollet 2017, Sec. 4.7).
 
+`subpixel` computes nothing at the full size: c7-256 with stride 4, R256 × blocks, u128, and a sub-pixel convolution,
+3×3, that makes 2×2 pixels at each place (Shi et al. 2016, arXiv:1609.05158, Sec. 3.2).
+
 `input_share` is ours. The result is `input_share` · input + (1 - `input_share`) · tanh(…), so that the network can
 leave parts of an image as they are. A narrow network keeps more of an image that way (docs/lab-book.md).
 
@@ -77,20 +80,19 @@ class ResnetConfig:
     bias: bool | None = None
     """Biases of convolutions before a normalisation. Default: yes, unless it is batch norm."""
     downsampling: Sampling = "strided"
-    """How the network halves the size; CUT's networks are anti-aliased both ways."""
     upsampling: Upsampling = "strided"
-    """How the network doubles the size."""
+    """How the network halves and doubles the size; CUT's networks are anti-aliased both ways."""
     separable: bool = False
     """Depthwise separable convolutions: about an eighth of the multiplications."""
+    subpixel: bool = False
+    """First convolution with stride 4, last one sub-pixel: no features at the full size."""
     input_share: Annotated[float, Interval(ge=0, le=0.9)] = 0.0
     """The share of the input in the result."""
 
     def __post_init__(self) -> None:
         if self.input_share and self.in_channels != self.out_channels:
-            raise UsageError(
-                f"input_share = {self.input_share}: a picture of {self.in_channels} channels cannot be a part of a "
-                f"result of {self.out_channels}"
-            )
+            parts = f"a picture of {self.in_channels} channels cannot be a part of a result of {self.out_channels}"
+            raise UsageError(f"input_share = {self.input_share}: {parts}")
 
     @property
     def halving_layers(self) -> int:
@@ -100,7 +102,7 @@ class ResnetConfig:
     @property
     def first_block(self) -> int:
         """The number of the first residual block among the layers (see `ResnetGenerator.layers`)."""
-        return 4 + 2 * self.halving_layers
+        return 4 if self.subpixel else 4 + 2 * self.halving_layers
 
     def build(self) -> "ResnetGenerator":
         return ResnetGenerator(self)
@@ -134,16 +136,8 @@ def depthwise(
     channels: int, kernel_size: int = 3, stride: int = 1, padding_mode: PaddingMode = "zeros", bias: bool = False
 ) -> nn.Conv2d:
     """(N, C, H, W) → (N, C, H/stride, W/stride)."""
-    return nn.Conv2d(
-        channels,
-        channels,
-        kernel_size,
-        stride,
-        kernel_size // 2,
-        groups=channels,
-        padding_mode=padding_mode,
-        bias=bias,
-    )
+    sizes = kernel_size, stride, kernel_size // 2
+    return nn.Conv2d(channels, channels, *sizes, groups=channels, padding_mode=padding_mode, bias=bias)
 
 
 def separable(
@@ -220,11 +214,22 @@ def _block_convolution(channels: int, config: ResnetConfig) -> nn.Module:
     return nn.Conv2d(channels, channels, 3, padding=1, padding_mode=edge, bias=bias)
 
 
-def _stem(config: "ResnetConfig | CoarseToFineConfig", channels: int) -> ConvNormReLU:
-    """7×7, (N, in_channels, H, W) → (N, channels, H, W)."""
+def _stem(config: "ResnetConfig | CoarseToFineConfig", channels: int, stride: int = 1) -> ConvNormReLU:
+    """7×7, (N, in_channels, H, W) → (N, channels, H/stride, W/stride)."""
     edge, bias = padding_mode(config.padding), conv_bias(config.norm, config.bias)
-    conv = nn.Conv2d(config.in_channels, channels, 7, padding=3, padding_mode=edge, bias=bias)
+    conv = nn.Conv2d(config.in_channels, channels, 7, stride, padding=3, padding_mode=edge, bias=bias)
     return ConvNormReLU(conv, normalization(config.norm, channels))
+
+
+def _head(config: ResnetConfig) -> nn.Module:
+    """The last convolution, (N, C, H', W') → (N, out_channels, H, W)."""
+    w, channels, edge = config.width, config.out_channels, padding_mode(config.padding)
+    if config.subpixel:
+        conv = nn.Conv2d(2 * w, 4 * channels, 3, padding=1, padding_mode=edge)
+        return nn.Sequential(OrderedDict(conv=conv, shuffle=nn.PixelShuffle(2)))
+    if config.separable:
+        return separable(w, channels, 7, edge, bias=True)
+    return nn.Conv2d(w, channels, 7, padding=3, padding_mode=edge)
 
 
 class ResnetGenerator(nn.Module):
@@ -234,16 +239,13 @@ class ResnetGenerator(nn.Module):
         super().__init__()
         self.config = config
         self.size_multiple, self.minimum_size = config.size_multiple, config.minimum_size
-        w, edge = config.width, padding_mode(config.padding)
-        self.stem = _stem(config, w)
-        self.down = nn.ModuleList(downsampling_layer(c, config) for c in (w, 2 * w))
+        w = config.width
+        halved, doubled = ((), (4 * w,)) if config.subpixel else ((w, 2 * w), (4 * w, 2 * w))
+        self.stem = _stem(config, 4 * w, stride=4) if config.subpixel else _stem(config, w)
+        self.down = nn.ModuleList(downsampling_layer(c, config) for c in halved)
         self.blocks = nn.ModuleList(ResidualBlock(4 * w, config) for _ in range(config.blocks))
-        self.up = nn.ModuleList(upsampling_layer(c, config) for c in (4 * w, 2 * w))
-        self.head: nn.Module = (
-            separable(w, config.out_channels, 7, edge, bias=True)
-            if config.separable
-            else nn.Conv2d(w, config.out_channels, 7, padding=3, padding_mode=edge)
-        )
+        self.up = nn.ModuleList(upsampling_layer(c, config) for c in doubled)
+        self.head = _head(config)
 
     def forward(self, x: Tensor) -> Tensor:
         y = x
@@ -252,7 +254,7 @@ class ResnetGenerator(nn.Module):
         return self.output(y, x)
 
     def output(self, features: Tensor, x: Tensor) -> Tensor:
-        """Returns the result for the input `x` from its last features (N, width, H, W)."""
+        """Returns the result for the input `x` from its last features."""
         return self.blended(self.head(features), x)
 
     def blended(self, y: Tensor, x: Tensor) -> Tensor:

@@ -44,6 +44,10 @@ SMALL_GENERATORS: dict[str, tuple[dict[str, Any], set[str]]] = {
     ),
     "resnet_1blocks_resize": ({"width": 8, "norm": "none"}, {"TrainingBlock", "ColumnConv2d", "StridedConv2d"}),
     "mobile_resnet_1blocks": ({"width": 8, "input_share": 0.25}, {"TrainingInstanceNorm", "TrainingBlock"}),
+    "mobile_resnet_1blocks_subpixel": (
+        {"width": 8, "input_share": 0.25},
+        {"TrainingInstanceNorm", "TrainingBlock", "StridedConv2d"},
+    ),
     "unet_32": ({"width": 4, "dropout": False}, {"MatmulConv2d", "MatmulConvTranspose2d"}),
     "unet_64_attention": (
         {"width": 4, "norm": "instance", "dropout": False},

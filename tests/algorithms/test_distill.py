@@ -59,10 +59,18 @@ def _mobile(width: int, blocks: int) -> float:
     return 49 * 3 * w + halvings + blocks * 2 * each + doublings + (49 + 3) * w
 
 
+def _subpixel(width: int, blocks: int) -> float:
+    """The same with `_subpixel`: c7 with stride 4, one doubling, 3×3 to 2×2 pixels at each place."""
+    w = width
+    doubling = 8 * w**2 / 16 + (9 / 16 + 9 / 4) * 2 * w
+    return 49 * 3 * 4 * w / 16 + blocks * 2 * (9 * 4 * w + 16 * w**2) / 16 + doubling + 9 * 2 * w * 12 / 4
+
+
 @pytest.mark.parametrize("width", [24, 32, 64])
 def test_multiplications_are_those_counted_by_hand(width: int) -> None:
-    found = [multiplications(generator_config(n, width=width)) for n in ("resnet_9blocks", "mobile_resnet_6blocks")]
-    assert found == pytest.approx([_strided(width), _mobile(width, 6)], rel=1e-9)
+    names = ("resnet_9blocks", "mobile_resnet_6blocks", "mobile_resnet_6blocks_subpixel")
+    found = [multiplications(generator_config(name, width=width)) for name in names]
+    assert found == pytest.approx([_strided(width), _mobile(width, 6), _subpixel(width, 6)], rel=1e-9)
 
 
 def test_the_default_student_takes_a_tenth_of_its_teacher_and_less_than_a_megabyte() -> None:

@@ -47,6 +47,7 @@ KINDS = (
     "resnet_2blocks_smooth",
     "resnet_0blocks",
     "mobile_resnet_2blocks",
+    "mobile_resnet_2blocks_subpixel",
 )
 SIZES = ((8, 8), (8, 64), (52, 36))
 CHILD = Path(__file__).parents[1] / "support" / "streaming_child.py"
@@ -118,7 +119,7 @@ def test_biases_and_other_channels(bias: bool) -> None:
     assert error(network, torch.rand(1, 2, 40, 24) * 2 - 1, band_bytes=9000) < 1e-4
 
 
-@pytest.mark.parametrize("name", ["resnet_0blocks", "mobile_resnet_2blocks"])
+@pytest.mark.parametrize("name", ["resnet_0blocks", "mobile_resnet_2blocks", "mobile_resnet_2blocks_subpixel"])
 def test_a_share_of_the_picture_is_mixed_in(name: str) -> None:
     network = made(name, input_share=0.3)
     assert error(network, torch.rand(1, 3, 52, 36) * 2 - 1, band_bytes=9000) < 1e-4

@@ -529,6 +529,8 @@ SMALL |= {
     "batch": ResnetConfig(width=3, blocks=1, norm="batch", in_channels=1, out_channels=4),
     "batch with biases": ResnetConfig(width=2, blocks=0, norm="batch", bias=True),
     "smooth": ResnetConfig(width=2, blocks=2, downsampling="antialiased", upsampling="smooth"),
+    "subpixel": ResnetConfig(width=2, blocks=1, downsampling="antialiased", upsampling="smooth", subpixel=True),
+    "separable subpixel": generator_config("mobile_resnet_2blocks_subpixel", width=3, out_channels=2),
     "separable antialiased": ResnetConfig(width=2, blocks=1, separable=True, upsampling="antialiased"),
     "unet of instance norm": UNetConfig(width=2, depth=6, norm="instance", dropout=False),
     "attention": UNetConfig(width=2, depth=5, attention=2),

@@ -23,8 +23,9 @@ from i2i.networks.resnet import ResnetConfig, upsampling_layer
 pytestmark = pytest.mark.arithmetic
 
 ANTIALIASED = "resnet_2blocks_antialiased"
+SUBPIXEL = "mobile_resnet_2blocks_subpixel"
 SMALL_GENERATORS = [
-    *("resnet_6blocks", "resnet_0blocks", "resnet_3blocks", ANTIALIASED, "mobile_resnet_2blocks"),
+    *("resnet_6blocks", "resnet_0blocks", "resnet_3blocks", ANTIALIASED, "mobile_resnet_2blocks", SUBPIXEL),
     *("unet_32", "unet_64", "unet_128", "unet_64_attention"),
 ]
 
@@ -42,7 +43,7 @@ def test_a_generator_keeps_the_size_and_changes_the_channels(
     assert torch.isfinite(y).all()
 
 
-@pytest.mark.parametrize("name", ["resnet_1blocks", ANTIALIASED, "mobile_resnet_1blocks", "unet_32"])
+@pytest.mark.parametrize("name", ["resnet_1blocks", ANTIALIASED, "mobile_resnet_1blocks", SUBPIXEL, "unet_32"])
 def test_the_size_multiple_is_needed_and_the_smallest(name: str) -> None:
     net = create_generator(name, width=1).eval()
     size = net.minimum_size + net.size_multiple // 2
@@ -54,7 +55,7 @@ def test_the_size_multiple_is_needed_and_the_smallest(name: str) -> None:
     assert shape != size
 
 
-@pytest.mark.parametrize("name", ["resnet_1blocks", "resnet_1blocks_antialiased"])
+@pytest.mark.parametrize("name", ["resnet_1blocks", "resnet_1blocks_antialiased", SUBPIXEL])
 def test_below_the_minimum_size_reflection_has_nothing_to_reflect(name: str) -> None:
     net = create_generator(name, width=1)
     with pytest.raises(RuntimeError, match=r"[Pp]adding"):
@@ -283,7 +284,9 @@ def test_a_share_of_the_picture_is_in_the_result() -> None:
         assert (mixing(x) - (0.75 * plain(x).float() + 0.25 * x)).abs().max() < 0.02
 
 
-@pytest.mark.parametrize("name", ["resnet_1blocks", "mobile_resnet_1blocks", "unet_32", "pix2pixhd", "dcgan_32"])
+@pytest.mark.parametrize(
+    "name", ["resnet_1blocks", "mobile_resnet_1blocks", SUBPIXEL, "unet_32", "pix2pixhd", "dcgan_32"]
+)
 def test_pictures_are_made_in_float32_by_a_network_of_16_bits(name: str) -> None:
     """In which tanh is 1 for all beyond 3.5: labels would tie, and sure mistakes have no gradient."""
     net = create_generator(name, width=2)
