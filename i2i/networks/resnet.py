@@ -11,8 +11,9 @@ convolution after a blur, or an interpolation, to double the size.
 separable too, the convolutions of 1×1 run at the smaller of the two sizes, and no normalisation stands between the two
 convolutions (as in Xception, Chollet 2017, Sec. 4.7).
 
-`subpixel` computes nothing at the full size: c7-256 with stride 4, R256 × blocks, u128, and a sub-pixel convolution,
-3×3, that makes 2×2 pixels at each place (Shi et al. 2016, arXiv:1609.05158, Sec. 3.2).
+`subpixel` computes nothing at the full size: c7-256 with stride 4, R256 × blocks, u128 without normalisation, and a
+sub-pixel convolution, 3×3, that makes 2×2 pixels at each place (Shi et al. 2016, arXiv:1609.05158, Sec. 3.2). Behind a
+last normalisation, places where tanh is ±1 grew and took the contrast of all others (docs/lab-book.md, 2026-12-01).
 
 `input_share` is ours. The result is `input_share` · input + (1 - `input_share`) · tanh(…), so that the network can
 leave parts of an image as they are. A narrow network keeps more of an image that way (docs/lab-book.md).
@@ -170,8 +171,8 @@ def _separable_downsampling(channels: int, out_channels: int, sampling: Sampling
 
 def upsampling_layer(channels: int, config: ResnetConfig) -> ConvNormReLU:
     """(N, C, H, W) → (N, C/2, 2H, 2W)."""
-    bias, out_channels = conv_bias(config.norm, config.bias), channels // 2
-    norm = normalization(config.norm, out_channels)
+    bias, out_channels = config.subpixel or conv_bias(config.norm, config.bias), channels // 2
+    norm = nn.Identity() if config.subpixel else normalization(config.norm, out_channels)
     if config.separable:
         return ConvNormReLU(_separable_upsampling(channels, out_channels, config.upsampling, bias), norm)
     if config.upsampling != "strided":

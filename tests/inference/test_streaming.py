@@ -94,7 +94,7 @@ def all_marked() -> Iterator[Any]:
 
 
 @pytest.mark.promise("R38")
-@pytest.mark.parametrize(("name", "norm", "statistics", "padding"), all_marked())
+@pytest.mark.parametrize(("name", "norm", "statistics", "padding"), [*all_marked()])
 def test_bands_give_what_the_whole_gives(name: str, norm: str, statistics: str, padding: str) -> None:
     network = made(name, statistics, norm=norm, padding=padding)
     for size, band_bytes in itertools.product(SIZES, (1, 20_000)):

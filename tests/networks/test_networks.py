@@ -71,6 +71,16 @@ def test_halving_and_doubling_are_chosen_apart(down: Any, up: Any) -> None:
     assert len(filters) == 2 * ((down == "antialiased") + (up == "antialiased"))
 
 
+def test_a_spot_before_the_last_pixels_leaves_others_alone() -> None:
+    """Where a subpixel generator doubles the size, nothing is divided by a deviation that a spot would raise."""
+    net: Any = create_generator(SUBPIXEL, width=2)
+    features, spot = torch.rand(1, 8, 12, 12), torch.zeros(1, 8, 12, 12)
+    spot[..., 0, 0] = 1000
+    plain, spotted = (net.head(net.up[0](x)) for x in (features, features + spot))
+    assert (spotted[..., :4, :4] - plain[..., :4, :4]).abs().max() > 10
+    torch.testing.assert_close(spotted[..., 20:, 20:], plain[..., 20:, 20:], atol=1e-5, rtol=0)
+
+
 def test_a_blur_halves_and_doubles() -> None:
     x = torch.arange(24.0).reshape(1, 1, 4, 6)
     assert torch.equal(BlurDownsample(1)(torch.ones(1, 1, 5, 4)), torch.ones(1, 1, 3, 2))
