@@ -175,7 +175,7 @@ def test_a_slope_leaves_the_start_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_child_processes_are_counted_and_their_failures_raised() -> None:
     busy = "import time\nwhile time.process_time() < 0.2: pass\nprint('done')"
     found = measuring.timed(lambda: measuring.together([["-c", busy]], {}))
-    assert found[CPU] > 0.2
+    assert found[CPU] > 0.15  # the system counts the time of children by another clock, in ticks
     with pytest.raises(RuntimeError, match="no such thing"):
         measuring.together([["-c", "raise SystemExit('no such thing')"]], {})
 
